@@ -1,0 +1,104 @@
+// Package bundle reads the directory that containerd makes for a container, and leaves a note in it of
+// what a crash would leave behind.
+package bundle
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+)
+
+// maxSpec bounds config.json, in bytes. containerd's own limit on messages is 16 MiB.
+const maxSpec = 16 << 20
+
+const leftovers = "hachi.json"
+
+// Annotations of CRI that say what a container is to its pod.
+const (
+	containerType = "io.kubernetes.cri.container-type"
+	sandboxType   = "sandbox"
+)
+
+// Bundle is one container's directory and its specification. Spec.Process and Spec.Linux are never nil.
+type Bundle struct {
+	// Path is absolute.
+	Path string
+	Spec *specs.Spec
+}
+
+// Open reads the bundle at path. Its errors are of the kinds NotFound and InvalidArgument.
+func Open(path string) (Bundle, error) {
+	b := Bundle{Path: path}
+	f, err := os.Open(filepath.Join(path, "config.json"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return b, fmt.Errorf("open bundle: %w: %w", err, errdefs.ErrNotFound)
+	}
+	if err != nil {
+		return b, fmt.Errorf("open bundle: %w", err)
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, maxSpec+1))
+	if err != nil {
+		return b, fmt.Errorf("open bundle: %w", err)
+	}
+	if b.Spec, err = parse(data); err != nil {
+		return b, fmt.Errorf("open bundle: %s: %w", f.Name(), err)
+	}
+	return b, nil
+}
+
+func parse(data []byte) (*specs.Spec, error) {
+	if len(data) > maxSpec {
+		return nil, fmt.Errorf("more than %d bytes: %w", maxSpec, errdefs.ErrInvalidArgument)
+	}
+	spec := new(specs.Spec)
+	if err := json.Unmarshal(data, spec); err != nil {
+		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	}
+	if spec.Process == nil {
+		spec.Process = new(specs.Process)
+	}
+	if spec.Linux == nil {
+		spec.Linux = new(specs.Linux)
+	}
+	return spec, nil
+}
+
+// Sandbox tells whether the bundle is a pod's pause container.
+func (b Bundle) Sandbox() bool { return b.Spec.Annotations[containerType] == sandboxType }
+
+// Leftovers are what outlives the server if it is killed. The launcher's delete removes them.
+type Leftovers struct {
+	// Cgroups are absolute directories, one for each hierarchy; whatever still runs in them is killed.
+	Cgroups []string `json:"cgroups,omitempty"`
+	// Sockets are removed when nobody listens on them.
+	Sockets []string `json:"sockets,omitempty"`
+}
+
+// Record writes l into the bundle, before the first of it exists.
+func (b Bundle) Record(l Leftovers) error {
+	data, err := json.Marshal(l)
+	if err != nil {
+		return fmt.Errorf("record leftovers: %w", err)
+	}
+	if err := os.WriteFile(filepath.Join(b.Path, leftovers), data, 0o600); err != nil {
+		return fmt.Errorf("record leftovers: %w", err)
+	}
+	return nil
+}
+
+// Forget removes the record when nothing is left. A bundle that is gone has nothing to forget.
+func (b Bundle) Forget() error {
+	err := os.Remove(filepath.Join(b.Path, leftovers))
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("forget leftovers: %w", err)
+	}
+	return nil
+}

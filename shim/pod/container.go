@@ -1,0 +1,292 @@
+package pod
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/hachi-run/hachi/shim/bundle"
+	"github.com/hachi-run/hachi/shim/image"
+	"github.com/hachi-run/hachi/shim/stdio"
+)
+
+// ContainerOptions say what a container is.
+type ContainerOptions struct {
+	ID string
+	// Bundle is the directory of its config.json.
+	Bundle bundle.Bundle
+	// Image is what it runs; nil makes the pod's pause container, which runs nothing.
+	Image *image.Image
+	// Rootfs are the mounts of its root file system.
+	Rootfs []specs.Mount
+	IO     stdio.Config
+}
+
+// Container is one Wasm container, or the pod's pause container. Its methods are safe for concurrent use.
+type Container struct {
+	ID      string
+	Bundle  bundle.Bundle
+	Created time.Time
+	// Init is the first process; the container ends with it.
+	Init *Process
+
+	pod   *Pod
+	image *image.Image
+	group Group
+	root  *rootSpec
+
+	mu      sync.Mutex
+	execs   map[string]*Process // guarded by mu
+	closing bool                // guarded by mu: the first process has ended, or Delete has begun
+	running sync.WaitGroup      // exec processes that are alive
+	paused  bool                // guarded by mu
+}
+
+func (p *Pod) create(ctx context.Context, o ContainerOptions) (_ *Container, err error) {
+	c := &Container{ID: o.ID, Bundle: o.Bundle, Created: time.Now(), Init: newProcess("", o.IO), pod: p, image: o.Image,
+		execs: make(map[string]*Process)}
+	if o.Image == nil {
+		c.Init.pid = os.Getpid()
+		return c, nil
+	}
+	spec := o.Bundle.Spec
+	if c.root, err = newRootSpec(spec, o.Bundle.Path, o.Rootfs); err != nil {
+		return nil, err
+	}
+	if c.group, err = p.o.Groups.Create(cgroupsPath(spec, p.o.Namespace, o.ID), resources(spec)); err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, c.group.Delete())
+		}
+	}()
+	if err := o.Bundle.Record(bundle.Leftovers{Cgroups: c.group.Dirs()}); err != nil {
+		return nil, err
+	}
+	listeners, err := listen(spec.Annotations, o.Image.Ports)
+	if err != nil {
+		return nil, err
+	}
+	defer closeAll(listeners)
+	module := &o.Image.Modules[0]
+	if err := c.launch(ctx, c.Init, launch{process: spec.Process, module: module, listeners: listeners}); err != nil {
+		return nil, err
+	}
+	go c.watch()
+	return c, nil
+}
+
+// watch waits for the end of the container's first process and ends the container with it.
+func (c *Container) watch() {
+	<-c.Init.engine.Done()
+	c.mu.Lock()
+	c.closing = true
+	c.mu.Unlock()
+	_ = c.group.Kill() // what was executed beside it goes with it, its exits before the container's own
+	c.running.Wait()
+	c.Init.end(c.verdict(c.Init))
+}
+
+// verdict says how an ended engine's guest ended, with the kernel's word on memory.
+func (c *Container) verdict(p *Process) Exit {
+	e := p.engine.Exit()
+	x := Exit{Code: e.Code, At: e.At, OOM: e.OOM}
+	if n, err := c.group.OOMKills(); err == nil && n > 0 && e.Code == 128+uint32(syscall.SIGKILL) {
+		x.OOM = true
+	}
+	return x
+}
+
+// Start lets the guest run, or an exec's.
+func (c *Container) Start(ctx context.Context, exec string) (*Process, error) {
+	p, err := c.Process(exec)
+	if err != nil {
+		return nil, err
+	}
+	if exec != "" {
+		return p, c.startExec(ctx, p)
+	}
+	return p, p.start()
+}
+
+// Process finds the first process, for an empty id, or an exec.
+func (c *Container) Process(exec string) (*Process, error) {
+	if exec == "" {
+		return c.Init, nil
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	p := c.execs[exec]
+	if p == nil {
+		return nil, fmt.Errorf("exec %s of container %s: %w", exec, c.ID, errdefs.ErrNotFound)
+	}
+	return p, nil
+}
+
+// Kill sends a signal to a process, or to all of them; see Process.kill for what signals mean.
+func (c *Container) Kill(exec string, sig syscall.Signal, all bool) error {
+	p, err := c.Process(exec)
+	if err != nil {
+		return err
+	}
+	if c.image == nil {
+		return c.killPause(sig)
+	}
+	if err := p.kill(sig, grace(c.Bundle.Spec.Annotations, c.pod.o.Grace)); err != nil {
+		return err
+	}
+	if all && exec == "" {
+		c.mu.Lock()
+		execs := c.execs
+		c.mu.Unlock()
+		for _, e := range execs {
+			_ = e.kill(sig, 0) // it may have ended, or not have begun
+		}
+	}
+	if sig == syscall.SIGKILL {
+		// A frozen process dies when it thaws.
+		return c.thaw()
+	}
+	return nil
+}
+
+// killPause ends the pause container: it runs nothing, so every signal that ends a process does.
+func (c *Container) killPause(sig syscall.Signal) error {
+	switch sig {
+	case 0, syscall.SIGCHLD, syscall.SIGURG, syscall.SIGWINCH, syscall.SIGCONT, syscall.SIGSTOP:
+		return nil
+	case syscall.SIGTERM, syscall.SIGINT:
+		// The real pause program leaves with 0 on these.
+		c.Init.end(Exit{At: time.Now()})
+	default:
+		c.Init.end(Exit{At: time.Now(), Code: uint32(128 + sig)})
+	}
+	return nil
+}
+
+// Pause freezes all processes of the container.
+func (c *Container) Pause() error {
+	c.Init.mu.Lock()
+	defer c.Init.mu.Unlock()
+	if c.group == nil {
+		return fmt.Errorf("pause: the pod's pause container runs nothing: %w", errdefs.ErrNotImplemented)
+	}
+	if err := c.Init.state.pause(); err != nil {
+		return err
+	}
+	if err := c.group.Freeze(); err != nil {
+		return errors.Join(err, c.Init.state.resume())
+	}
+	return nil
+}
+
+// Resume lets them go on.
+func (c *Container) Resume() error {
+	c.Init.mu.Lock()
+	defer c.Init.mu.Unlock()
+	if err := c.Init.state.resume(); err != nil {
+		return err
+	}
+	return c.group.Thaw()
+}
+
+func (c *Container) thaw() error {
+	c.Init.mu.Lock()
+	defer c.Init.mu.Unlock()
+	if c.Init.state != Paused {
+		return nil
+	}
+	return c.group.Thaw()
+}
+
+// Update changes the container's limits while it runs.
+func (c *Container) Update(r *specs.LinuxResources) error {
+	if c.group == nil {
+		return nil
+	}
+	if err := c.group.Update(r); err != nil {
+		return err
+	}
+	if r.Memory == nil || r.Memory.Limit == nil {
+		return nil
+	}
+	c.Init.mu.Lock()
+	defer c.Init.mu.Unlock()
+	if c.Init.state == Stopped || c.Init.state == Deleted {
+		return nil
+	}
+	return c.Init.engine.SetMemory(ceiling(r))
+}
+
+// Pids are the host's process ids of the container, never none.
+func (c *Container) Pids() []int {
+	if c.group != nil {
+		if pids, err := c.group.Pids(); err == nil && len(pids) > 0 {
+			return pids
+		}
+	}
+	return []int{c.Init.Pid()}
+}
+
+// Stats is what the container has used: containerd's metrics message for the host's cgroups. It works
+// until the container is deleted, also after its end. The kind of its error is NotFound when there are none.
+func (c *Container) Stats() (any, error) {
+	if c.group == nil {
+		return nil, fmt.Errorf("metrics of container %s: the pause container has no cgroup: %w", c.ID, errdefs.ErrNotFound)
+	}
+	stats, err := c.group.Stats()
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-c.Init.Done():
+		if c.Init.Exit().OOM {
+			countOOM(stats)
+		}
+	default:
+	}
+	return stats, nil
+}
+
+// remove is Delete's part for one container.
+func (c *Container) remove(ctx context.Context) error {
+	state := c.Init.State()
+	if state == Running || state == Paused {
+		return wrong("delete", state, Created, Stopped)
+	}
+	c.destroy()
+	return nil
+}
+
+// destroy ends what runs and gives back all that the container owned.
+func (c *Container) destroy() {
+	c.mu.Lock()
+	c.closing = true
+	execs := slices.Collect(maps.Values(c.execs))
+	c.mu.Unlock()
+	if c.group != nil {
+		_ = c.group.Kill()
+		<-c.Init.engine.Done()
+		<-c.Init.Done()
+	} else {
+		c.Init.end(Exit{At: time.Now(), Code: 128 + uint32(syscall.SIGKILL)})
+	}
+	for _, p := range execs {
+		_ = p.remove() // an exec that containerd never deleted
+	}
+	_ = c.Init.remove()
+	if c.group != nil {
+		_ = c.group.Delete()
+		_ = c.Bundle.Forget()
+	}
+}

@@ -1,0 +1,126 @@
+package pod
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+
+	"github.com/hachi-run/hachi/runtime/toolbox"
+	"github.com/hachi-run/hachi/shim/image"
+	"github.com/hachi-run/hachi/shim/stdio"
+)
+
+// execProcess is what an exec will run when it is started.
+type execProcess struct {
+	spec   *specs.Process
+	module *image.Module // nil is a toolbox command
+}
+
+// Exec adds a process to the running container; Start runs it. It can be another module of the image, the same
+// module with other arguments, or a word of the toolbox; anything else is NotImplemented.
+func (c *Container) Exec(id string, spec *specs.Process, io stdio.Config) (*Process, error) {
+	if c.image == nil {
+		return nil, fmt.Errorf("exec in container %s: the pause container runs nothing: %w", c.ID, errdefs.ErrNotImplemented)
+	}
+	if err := c.Init.State().live("exec"); err != nil {
+		return nil, err
+	}
+	run, err := c.resolve(spec)
+	if err != nil {
+		return nil, fmt.Errorf("exec in container %s: %w", c.ID, err)
+	}
+	p := newProcess(id, io)
+	p.exec = run
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.closing {
+		return nil, fmt.Errorf("exec in container %s: it has ended: %w", c.ID, errdefs.ErrFailedPrecondition)
+	}
+	if _, ok := c.execs[id]; ok {
+		return nil, fmt.Errorf("exec %s in container %s: %w", id, c.ID, errdefs.ErrAlreadyExists)
+	}
+	c.execs[id] = p
+	return p, nil
+}
+
+// resolve finds what the words of an exec mean. A module of the image goes before the toolbox.
+func (c *Container) resolve(spec *specs.Process) (*execProcess, error) {
+	if len(spec.Args) == 0 {
+		return nil, fmt.Errorf("no command: %w", errdefs.ErrInvalidArgument)
+	}
+	if spec.Args[0] == c.Bundle.Spec.Process.Args[0] {
+		return &execProcess{spec: spec, module: &c.image.Modules[0]}, nil
+	}
+	m, err := c.image.Find(spec)
+	switch {
+	case err == nil:
+		return &execProcess{spec: spec, module: m}, nil
+	case !errors.Is(err, errdefs.ErrNotFound):
+		return nil, err
+	case toolbox.Has(spec.Args[0]):
+		return &execProcess{spec: spec}, nil
+	default:
+		return nil, fmt.Errorf("%q is neither a Wasm module of the image nor a toolbox command (%s): %w",
+			spec.Args[0], strings.Join(toolbox.Words(), " "), errdefs.ErrNotImplemented)
+	}
+}
+
+// startExec loads and runs p.
+func (c *Container) startExec(ctx context.Context, p *Process) error {
+	if s := p.State(); s != Created {
+		return wrong("start", s, Created)
+	}
+	c.mu.Lock()
+	if c.closing {
+		c.mu.Unlock()
+		return fmt.Errorf("start exec: container has ended: %w", errdefs.ErrFailedPrecondition)
+	}
+	c.running.Add(1)
+	c.mu.Unlock()
+	if err := c.runExec(ctx, p); err != nil {
+		c.running.Done()
+		return fmt.Errorf("start exec %s: %w", p.ID, err)
+	}
+	go func() {
+		defer c.running.Done()
+		<-p.engine.Done()
+		p.end(c.verdict(p))
+	}()
+	return nil
+}
+
+func (c *Container) runExec(ctx context.Context, p *Process) error {
+	// The first process's root, with all its mounts, whoever looks at it from outside.
+	path := fmt.Sprintf("/proc/%d/root", c.Init.Pid())
+	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return fmt.Errorf("open root of the container: %w", err)
+	}
+	root := os.NewFile(uintptr(fd), path)
+	defer root.Close()
+	if err := c.launch(ctx, p, launch{process: p.exec.spec, module: p.exec.module, root: root}); err != nil {
+		return err
+	}
+	return p.start()
+}
+
+// DeleteExec removes an exec that has ended or was not started.
+func (c *Container) DeleteExec(id string) (*Process, error) {
+	p, err := c.Process(id)
+	if err != nil {
+		return nil, err
+	}
+	if err := p.remove(); err != nil {
+		return nil, err
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	delete(c.execs, id)
+	return p, nil
+}

@@ -1,0 +1,70 @@
+package server
+
+import (
+	"os/exec"
+
+	"github.com/containerd/containerd/v2/pkg/sys/reaper"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+
+	"github.com/hachi-run/hachi/runtime/cgroup"
+	"github.com/hachi-run/hachi/runtime/engine"
+	"github.com/hachi-run/hachi/shim/pod"
+)
+
+// groups makes cgroups whose processes the server's reaper collects.
+type groups struct{ *cgroup.Manager }
+
+// Create implements pod.Groups.
+func (g groups) Create(path string, r *specs.LinuxResources) (pod.Group, error) {
+	made, err := g.Manager.Create(path, r)
+	if err != nil {
+		return nil, err
+	}
+	return group{made}, nil
+}
+
+// usage reads the metrics of a cgroup that is somebody else's.
+func (g groups) usage(path string) (any, error) {
+	found, err := g.Load(path)
+	if err != nil {
+		return nil, err
+	}
+	return found.Stats()
+}
+
+// start starts a child outside of any group. It dies with the server.
+func (g groups) start(cmd *exec.Cmd) (wait func() int, err error) {
+	err = g.Spawn(cmd, func(cmd *exec.Cmd) (err error) {
+		wait, err = reaped(cmd)
+		return err
+	})
+	return wait, err
+}
+
+type group struct{ *cgroup.Group }
+
+// Starter implements pod.Group.
+func (g group) Starter() engine.Starter {
+	return func(cmd *exec.Cmd) (wait func() int, err error) {
+		err = g.Spawn(cmd, func(cmd *exec.Cmd) (err error) {
+			wait, err = reaped(cmd)
+			return err
+		})
+		return wait, err
+	}
+}
+
+// reaped starts a child that the server's reaper collects.
+func reaped(cmd *exec.Cmd) (func() int, error) {
+	exits, err := reaper.Default.Start(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return func() int {
+		status, err := reaper.Default.Wait(cmd, exits)
+		if err != nil {
+			return 255 // the reaper ended first, with the server
+		}
+		return status
+	}, nil
+}

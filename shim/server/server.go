@@ -1,0 +1,155 @@
+// Package server is the process hachi-shim: it wires a pod's parts together and serves them to containerd.
+package server
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"time"
+
+	sandboxAPI "github.com/containerd/containerd/api/runtime/sandbox/v1"
+	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/containerd/v2/pkg/sys/reaper"
+	"github.com/containerd/ttrpc"
+	"golang.org/x/sys/unix"
+
+	"github.com/hachi-run/hachi/runtime/artifact/store"
+	"github.com/hachi-run/hachi/runtime/cgroup"
+	"github.com/hachi-run/hachi/runtime/engine"
+	"github.com/hachi-run/hachi/shim/event"
+	"github.com/hachi-run/hachi/shim/image"
+	"github.com/hachi-run/hachi/shim/linux"
+	"github.com/hachi-run/hachi/shim/pod"
+	"github.com/hachi-run/hachi/shim/sandbox"
+	"github.com/hachi-run/hachi/shim/task"
+)
+
+const (
+	// artifacts is where compiled modules are kept.
+	artifacts = "/var/lib/hachi/artifacts"
+	// replyDelay lets the answer to a Shutdown reach containerd before the socket closes.
+	replyDelay = 20 * time.Millisecond
+	// drainTimeout bounds the wait for calls that are under way, such as Wait.
+	drainTimeout = 500 * time.Millisecond
+	// flushTimeout bounds the wait for a containerd that does not take its last events.
+	flushTimeout = 5 * time.Second
+)
+
+// Options say which pod is served.
+type Options struct {
+	// ID is the pod's, or a lone container's own.
+	ID string
+	// Namespace is containerd's.
+	Namespace string
+	// Address is containerd's gRPC socket, and TTRPCAddress the one that takes events.
+	Address, TTRPCAddress string
+	// Listener is the pod's socket; Run closes it and removes its file.
+	Listener net.Listener
+}
+
+// Run serves the pod until containerd shuts it down, a SIGTERM comes or ctx ends. Whatever of the pod is still there
+// then is ended and removed.
+func Run(ctx context.Context, o Options) error {
+	bin, err := engineBinary()
+	if err != nil {
+		return err
+	}
+	// Linux containers' processes become ours when runc is gone.
+	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
+		return fmt.Errorf("become subreaper: %w", err)
+	}
+	ctx, end := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
+	defer end()
+	signal.Ignore(unix.SIGPIPE)
+	defer reap()()
+
+	manager, err := cgroup.Open(cgroup.Options{})
+	if err != nil {
+		return err
+	}
+	defer manager.Close()
+	groups := groups{manager}
+	st, err := store.Open(store.Options{Dir: artifacts, Compile: engine.Compiler(bin, groups.start)})
+	if err != nil {
+		return err
+	}
+	events := event.New(o.TTRPCAddress, o.Namespace)
+	images := &image.Source{Address: o.Address, Namespace: o.Namespace}
+	defer images.Close()
+	p := pod.New(pod.Options{Engine: bin, Namespace: o.Namespace, Artifacts: st, Groups: groups})
+	box := sandbox.New()
+	bow := func() { time.AfterFunc(replyDelay, end) }
+	router := task.New(task.Options{
+		Pod: p, Images: images, Events: events, Sandbox: box, Namespace: o.Namespace, Shutdown: bow,
+		Linux: func() (taskAPI.TTRPCTaskService, error) { return linux.New(ctx, events) },
+	})
+	s, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(ttrpc.UnixSocketRequireSameUser()), ttrpc.WithUnaryServerInterceptor(task.Intercept))
+	if err != nil {
+		return fmt.Errorf("serve: %w", err)
+	}
+	router.Register(s)
+	sandboxAPI.RegisterTTRPCSandboxService(s, task.NewSandbox(box, groups.usage, bow))
+	served := make(chan error, 1)
+	go func() { served <- s.Serve(ctx, o.Listener) }()
+	slog.Info("serving pod", "id", o.ID, "namespace", o.Namespace, "address", o.Listener.Addr().String())
+
+	select {
+	case <-ctx.Done():
+	case err = <-served:
+	}
+	return errors.Join(err, shutdown(s, o.Listener, p, events))
+}
+
+// shutdown takes the server down in order: no new calls, no containers, no events left unsent.
+func shutdown(s *ttrpc.Server, l net.Listener, p *pod.Pod, events *event.Queue) error {
+	// First of all the name goes, so that nobody finds a server that is about to end.
+	_ = os.Remove(l.Addr().String())
+	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
+	defer cancel()
+	if s.Shutdown(drain) != nil {
+		s.Close()
+	}
+	p.Close()
+	flush, cancel := context.WithTimeout(context.Background(), flushTimeout)
+	defer cancel()
+	return events.Close(flush)
+}
+
+// engineBinary is hachi-engine beside this program.
+func engineBinary() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find hachi-engine: %w", err)
+	}
+	bin := filepath.Join(filepath.Dir(self), "hachi-engine")
+	if _, err := os.Stat(bin); err != nil {
+		return "", fmt.Errorf("find hachi-engine beside %s: %w (install all four programs into one directory)", self, err)
+	}
+	return bin, nil
+}
+
+// reap collects every child that ends, for containerd's reaper, which tells those that wait. The function that it
+// returns ends it.
+func reap() func() {
+	signals := make(chan os.Signal, 32)
+	signal.Notify(signals, unix.SIGCHLD)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range signals {
+			if err := reaper.Reap(); err != nil {
+				slog.Error("reap children", "error", err)
+			}
+		}
+	}()
+	return func() {
+		signal.Stop(signals)
+		close(signals)
+		<-done
+	}
+}

@@ -1,0 +1,172 @@
+// Package task serves containerd's task and sandbox services: a request becomes a call of package pod, and what
+// happens in the pod becomes an event.
+//
+// One router stands before two task services, one for Wasm containers and one, runc's own, for Linux containers of
+// the same pod. What a container is shows when it is created.
+package task
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+
+	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/ttrpc"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/hachi-run/hachi/shim/bundle"
+	"github.com/hachi-run/hachi/shim/image"
+	"github.com/hachi-run/hachi/shim/pod"
+	"github.com/hachi-run/hachi/shim/sandbox"
+)
+
+// Images finds out what a container's image is.
+type Images interface {
+	Resolve(ctx context.Context, id string, spec *specs.Spec, rootfs []*types.Mount) (*image.Image, error)
+}
+
+// Options are what the services need. All fields are required.
+type Options struct {
+	Pod    *pod.Pod
+	Images Images
+	Events Events
+	// Sandbox is the pod's sandbox where containerd uses the sandbox service, else unborn.
+	Sandbox *sandbox.Sandbox
+	// Namespace is containerd's.
+	Namespace string
+	// Linux starts the service of Linux containers; it is called when the first one comes.
+	Linux func() (taskAPI.TTRPCTaskService, error)
+	// Shutdown ends the server when the answer to the current call is out.
+	Shutdown func()
+}
+
+// Router serves the task service, versions 2 and 3. Its methods are safe for concurrent use.
+type Router struct {
+	taskAPI.TTRPCTaskService // the Wasm containers', which also answers for unknown ids
+
+	o    Options
+	wasm *wasm
+
+	mu       sync.Mutex
+	linux    taskAPI.TTRPCTaskService // guarded by mu; nil until the first Linux container
+	linuxIDs map[string]bool          // guarded by mu
+}
+
+// New returns a router.
+func New(o Options) *Router {
+	w := &wasm{pod: o.Pod, events: o.Events, namespace: o.Namespace}
+	return &Router{TTRPCTaskService: w, o: o, wasm: w, linuxIDs: make(map[string]bool)}
+}
+
+// Register adds the task services to a server.
+func (r *Router) Register(s *ttrpc.Server) {
+	d := description(r.choose)
+	s.RegisterService("containerd.task.v3.Task", d)
+	s.RegisterService("containerd.task.v2.Task", d)
+}
+
+// choose sends a call to where its container is; the router itself stands before the Wasm containers.
+func (r *Router) choose(id string) service {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.linuxIDs[id] {
+		return linuxContainers{r.linux, r}
+	}
+	return r
+}
+
+// Create finds out what the container is and creates it there.
+func (r *Router) Create(ctx context.Context, q *taskAPI.CreateTaskRequest) (*taskAPI.CreateTaskResponse, error) {
+	b, err := bundle.Open(q.Bundle)
+	if err != nil {
+		return nil, err
+	}
+	if b.Sandbox() {
+		return r.wasm.create(ctx, q, b, nil)
+	}
+	img, err := r.o.Images.Resolve(ctx, q.ID, b.Spec, q.Rootfs)
+	if err != nil {
+		return nil, err
+	}
+	slog.Info("create container", "id", q.ID, "kind", img.Kind)
+	if img.Kind == image.Linux {
+		return r.createLinux(ctx, q)
+	}
+	return r.wasm.create(ctx, q, b, img)
+}
+
+func (r *Router) createLinux(ctx context.Context, q *taskAPI.CreateTaskRequest) (*taskAPI.CreateTaskResponse, error) {
+	r.mu.Lock()
+	if r.linux == nil {
+		linux, err := r.o.Linux()
+		if err != nil {
+			r.mu.Unlock()
+			return nil, fmt.Errorf("create Linux container %s: %w", q.ID, err)
+		}
+		r.linux = linux
+	}
+	linux := r.linux
+	r.linuxIDs[q.ID] = true
+	r.mu.Unlock()
+	reply, err := linux.Create(ctx, q)
+	if err != nil {
+		r.forget(q.ID)
+	}
+	return reply, err
+}
+
+func (r *Router) forget(id string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.linuxIDs, id)
+}
+
+// Shutdown ends the server when nothing is left in the pod.
+func (r *Router) Shutdown(context.Context, *taskAPI.ShutdownRequest) (*emptypb.Empty, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.linuxIDs) == 0 && r.o.Pod.Empty() && !r.o.Sandbox.Alive() {
+		r.o.Shutdown()
+	}
+	return empty, nil
+}
+
+// Connect tells the pids of a container, or of the sandbox, whose task is the server itself.
+func (r *Router) Connect(ctx context.Context, q *taskAPI.ConnectRequest) (*taskAPI.ConnectResponse, error) {
+	if st, err := r.o.Sandbox.Status(q.ID); err == nil {
+		return &taskAPI.ConnectResponse{ShimPid: uint32(st.Pid), TaskPid: uint32(st.Pid)}, nil
+	}
+	return r.wasm.Connect(ctx, q)
+}
+
+// Pids lists the processes of a container, or of the sandbox. containerd kills a server that names none.
+func (r *Router) Pids(ctx context.Context, q *taskAPI.PidsRequest) (*taskAPI.PidsResponse, error) {
+	if st, err := r.o.Sandbox.Status(q.ID); err == nil {
+		return &taskAPI.PidsResponse{Processes: []*task.ProcessInfo{{Pid: uint32(st.Pid)}}}, nil
+	}
+	return r.wasm.Pids(ctx, q)
+}
+
+// linuxContainers is runc's service, less what concerns the server as a whole.
+type linuxContainers struct {
+	taskAPI.TTRPCTaskService
+	router *Router
+}
+
+// Delete also forgets the container.
+func (l linuxContainers) Delete(ctx context.Context, q *taskAPI.DeleteRequest) (*taskAPI.DeleteResponse, error) {
+	reply, err := l.TTRPCTaskService.Delete(ctx, q)
+	if err == nil && q.ExecID == "" {
+		l.router.forget(q.ID)
+	}
+	return reply, err
+}
+
+// Shutdown is never runc's to answer: it would end the process.
+func (l linuxContainers) Shutdown(ctx context.Context, q *taskAPI.ShutdownRequest) (*emptypb.Empty, error) {
+	return l.router.Shutdown(ctx, q)
+}

@@ -1,0 +1,289 @@
+package task
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"math"
+	"os"
+	"sync"
+	"syscall"
+
+	events "github.com/containerd/containerd/api/events"
+	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/errdefs"
+	"github.com/containerd/typeurl/v2"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/types/known/emptypb"
+	"google.golang.org/protobuf/types/known/timestamppb"
+
+	"github.com/hachi-run/hachi/shim/bundle"
+	"github.com/hachi-run/hachi/shim/image"
+	"github.com/hachi-run/hachi/shim/pod"
+	"github.com/hachi-run/hachi/shim/stdio"
+)
+
+var empty = &emptypb.Empty{}
+
+// wasm is the task service of Wasm containers and of the pod's pause container.
+type wasm struct {
+	pod       *pod.Pod
+	events    Events
+	namespace string
+	lives     sync.Map // *pod.Process -> *life
+}
+
+// create makes a container of img, or the pause container when img is nil.
+func (s *wasm) create(ctx context.Context, r *taskAPI.CreateTaskRequest, b bundle.Bundle, img *image.Image) (*taskAPI.CreateTaskResponse, error) {
+	if r.Checkpoint != "" {
+		return nil, fmt.Errorf("create container %s: restore from a checkpoint: %w (Wasm containers cannot be checkpointed)", r.ID, errdefs.ErrInvalidArgument)
+	}
+	o := pod.ContainerOptions{ID: r.ID, Bundle: b, Image: img, IO: s.stdio(r.ID, r.Stdin, r.Stdout, r.Stderr, r.Terminal)}
+	for _, m := range r.Rootfs {
+		o.Rootfs = append(o.Rootfs, specs.Mount{Destination: m.Target, Type: m.Type, Source: m.Source, Options: m.Options})
+	}
+	c, err := s.pod.Create(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	pid := uint32(c.Init.Pid())
+	s.send(topicCreate, &events.TaskCreate{
+		ContainerID: r.ID, Bundle: r.Bundle, Rootfs: r.Rootfs, Pid: pid,
+		IO: &events.TaskIO{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal},
+	})
+	s.follow(r.ID, c.Init)
+	return &taskAPI.CreateTaskResponse{Pid: pid}, nil
+}
+
+func (s *wasm) stdio(id, stdin, stdout, stderr string, terminal bool) stdio.Config {
+	return stdio.Config{Stdin: stdin, Stdout: stdout, Stderr: stderr, Terminal: terminal, ID: id, Namespace: s.namespace}
+}
+
+// Create is answered by the router, which alone knows what a new container is.
+func (s *wasm) Create(context.Context, *taskAPI.CreateTaskRequest) (*taskAPI.CreateTaskResponse, error) {
+	return nil, fmt.Errorf("create: not routed: %w", errdefs.ErrInternal)
+}
+
+func (s *wasm) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.StartResponse, error) {
+	c, p, err := s.find(r.ID, r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	l := s.life(p)
+	l.Lock()
+	defer l.Unlock()
+	if _, err := c.Start(ctx, r.ExecID); err != nil {
+		return nil, err
+	}
+	pid := uint32(p.Pid())
+	if r.ExecID == "" {
+		s.send(topicStart, &events.TaskStart{ContainerID: r.ID, Pid: pid})
+	} else {
+		s.send(topicExecStarted, &events.TaskExecStarted{ContainerID: r.ID, ExecID: r.ExecID, Pid: pid})
+	}
+	return &taskAPI.StartResponse{Pid: pid}, nil
+}
+
+// find finds a container, and its first process or one of its execs.
+func (s *wasm) find(id, exec string) (*pod.Container, *pod.Process, error) {
+	c, err := s.pod.Container(id)
+	if err != nil {
+		return nil, nil, err
+	}
+	p, err := c.Process(exec)
+	return c, p, err
+}
+
+func (s *wasm) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAPI.DeleteResponse, error) {
+	c, p, err := s.find(r.ID, r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	if r.ExecID != "" {
+		_, err = c.DeleteExec(r.ExecID)
+	} else {
+		_, err = s.pod.Delete(ctx, r.ID)
+	}
+	if err != nil {
+		return nil, err
+	}
+	x, pid := p.Exit(), uint32(p.Pid())
+	select {
+	case <-p.Done():
+		<-s.life(p).told
+	default: // an exec that never ran has no exit to tell
+	}
+	s.lives.Delete(p)
+	if r.ExecID == "" {
+		s.send(topicDelete, &events.TaskDelete{ContainerID: r.ID, Pid: pid, ExitStatus: x.Code, ExitedAt: timestamppb.New(x.At)})
+	}
+	return &taskAPI.DeleteResponse{Pid: pid, ExitStatus: x.Code, ExitedAt: timestamppb.New(x.At)}, nil
+}
+
+func (s *wasm) State(_ context.Context, r *taskAPI.StateRequest) (*taskAPI.StateResponse, error) {
+	c, p, err := s.find(r.ID, r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	state := &taskAPI.StateResponse{
+		ID: r.ID, ExecID: r.ExecID, Bundle: c.Bundle.Path, Pid: uint32(p.Pid()), Status: statusOf(p.State()),
+		Stdin: p.IO.Stdin, Stdout: p.IO.Stdout, Stderr: p.IO.Stderr, Terminal: p.IO.Terminal,
+	}
+	if state.Status == task.Status_STOPPED {
+		x := p.Exit()
+		state.ExitStatus, state.ExitedAt = x.Code, timestamppb.New(x.At)
+	}
+	return state, nil
+}
+
+func statusOf(s pod.State) task.Status {
+	switch s {
+	case pod.Created:
+		return task.Status_CREATED
+	case pod.Running:
+		return task.Status_RUNNING
+	case pod.Paused:
+		return task.Status_PAUSED
+	default:
+		return task.Status_STOPPED
+	}
+}
+
+func (s *wasm) Wait(ctx context.Context, r *taskAPI.WaitRequest) (*taskAPI.WaitResponse, error) {
+	_, p, err := s.find(r.ID, r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	x, err := p.Wait(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return &taskAPI.WaitResponse{ExitStatus: x.Code, ExitedAt: timestamppb.New(x.At)}, nil
+}
+
+func (s *wasm) Kill(_ context.Context, r *taskAPI.KillRequest) (*emptypb.Empty, error) {
+	c, err := s.pod.Container(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	return empty, c.Kill(r.ExecID, syscall.Signal(r.Signal), r.All)
+}
+
+func (s *wasm) Pids(_ context.Context, r *taskAPI.PidsRequest) (*taskAPI.PidsResponse, error) {
+	c, err := s.pod.Container(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	reply := new(taskAPI.PidsResponse)
+	for _, pid := range c.Pids() {
+		reply.Processes = append(reply.Processes, &task.ProcessInfo{Pid: uint32(pid)})
+	}
+	return reply, nil
+}
+
+func (s *wasm) Exec(_ context.Context, r *taskAPI.ExecProcessRequest) (*emptypb.Empty, error) {
+	c, err := s.pod.Container(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	spec := new(specs.Process)
+	if err := json.Unmarshal(r.Spec.GetValue(), spec); err != nil {
+		return nil, fmt.Errorf("exec %s: process: %w: %w", r.ExecID, err, errdefs.ErrInvalidArgument)
+	}
+	p, err := c.Exec(r.ExecID, spec, s.stdio(r.ID, r.Stdin, r.Stdout, r.Stderr, r.Terminal))
+	if err != nil {
+		return nil, err
+	}
+	s.follow(r.ID, p)
+	s.send(topicExecAdded, &events.TaskExecAdded{ContainerID: r.ID, ExecID: r.ExecID})
+	return empty, nil
+}
+
+func (s *wasm) ResizePty(_ context.Context, r *taskAPI.ResizePtyRequest) (*emptypb.Empty, error) {
+	_, p, err := s.find(r.ID, r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	return empty, p.Resize(uint16(min(r.Width, math.MaxUint16)), uint16(min(r.Height, math.MaxUint16)))
+}
+
+func (s *wasm) CloseIO(_ context.Context, r *taskAPI.CloseIORequest) (*emptypb.Empty, error) {
+	_, p, err := s.find(r.ID, r.ExecID)
+	if err != nil {
+		return nil, err
+	}
+	if r.Stdin {
+		p.CloseInput()
+	}
+	return empty, nil
+}
+
+func (s *wasm) Pause(_ context.Context, r *taskAPI.PauseRequest) (*emptypb.Empty, error) {
+	c, err := s.pod.Container(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Pause(); err != nil {
+		return nil, err
+	}
+	s.send(topicPaused, &events.TaskPaused{ContainerID: r.ID})
+	return empty, nil
+}
+
+func (s *wasm) Resume(_ context.Context, r *taskAPI.ResumeRequest) (*emptypb.Empty, error) {
+	c, err := s.pod.Container(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.Resume(); err != nil {
+		return nil, err
+	}
+	s.send(topicResumed, &events.TaskResumed{ContainerID: r.ID})
+	return empty, nil
+}
+
+func (s *wasm) Update(_ context.Context, r *taskAPI.UpdateTaskRequest) (*emptypb.Empty, error) {
+	c, err := s.pod.Container(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	limits := new(specs.LinuxResources)
+	if err := json.Unmarshal(r.Resources.GetValue(), limits); err != nil {
+		return nil, fmt.Errorf("update container %s: resources: %w: %w", r.ID, err, errdefs.ErrInvalidArgument)
+	}
+	return empty, c.Update(limits)
+}
+
+func (s *wasm) Stats(_ context.Context, r *taskAPI.StatsRequest) (*taskAPI.StatsResponse, error) {
+	c, err := s.pod.Container(r.ID)
+	if err != nil {
+		return nil, err
+	}
+	stats, err := c.Stats()
+	if err != nil {
+		return nil, err
+	}
+	body, err := typeurl.MarshalAnyToProto(stats)
+	if err != nil {
+		return nil, fmt.Errorf("metrics of container %s: %w", r.ID, err)
+	}
+	return &taskAPI.StatsResponse{Stats: body}, nil
+}
+
+func (s *wasm) Connect(_ context.Context, r *taskAPI.ConnectRequest) (*taskAPI.ConnectResponse, error) {
+	reply := &taskAPI.ConnectResponse{ShimPid: uint32(os.Getpid())}
+	if c, err := s.pod.Container(r.ID); err == nil {
+		reply.TaskPid = uint32(c.Init.Pid())
+	}
+	return reply, nil
+}
+
+func (s *wasm) Checkpoint(_ context.Context, r *taskAPI.CheckpointTaskRequest) (*emptypb.Empty, error) {
+	return nil, fmt.Errorf("checkpoint container %s: Wasm containers cannot be checkpointed: %w (start another one: it takes milliseconds)", r.ID, errdefs.ErrNotImplemented)
+}
+
+// Shutdown is answered by the router, which alone knows whether anything is left.
+func (s *wasm) Shutdown(context.Context, *taskAPI.ShutdownRequest) (*emptypb.Empty, error) {
+	return nil, fmt.Errorf("shutdown: not routed: %w", errdefs.ErrInternal)
+}
