@@ -48,17 +48,25 @@ type Container struct {
 	execs   map[string]*Process // guarded by mu
 	closing bool                // guarded by mu: the first process has ended, or Delete has begun
 	running sync.WaitGroup      // exec processes that are alive
-	paused  bool                // guarded by mu
 }
 
 func (p *Pod) create(ctx context.Context, o ContainerOptions) (_ *Container, err error) {
 	c := &Container{ID: o.ID, Bundle: o.Bundle, Created: time.Now(), Init: newProcess("", o.IO), pod: p, image: o.Image,
 		execs: make(map[string]*Process)}
+	spec := o.Bundle.Spec
+	if err := furnish(spec); err != nil {
+		return nil, err
+	}
 	if o.Image == nil {
 		c.Init.pid = os.Getpid()
 		return c, nil
 	}
-	spec := o.Bundle.Spec
+	if err := checkAnnotations(spec.Annotations); err != nil {
+		return nil, err
+	}
+	if len(spec.Process.Args) == 0 {
+		return nil, fmt.Errorf("no command: %w (give the image an entrypoint or the pod a command)", errdefs.ErrInvalidArgument)
+	}
 	if c.root, err = newRootSpec(spec, o.Bundle.Path, o.Rootfs); err != nil {
 		return nil, err
 	}

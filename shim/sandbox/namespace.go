@@ -65,8 +65,8 @@ func create(flag int, name string) (f *os.File, err error) {
 	return f, err
 }
 
-// setSysctls writes the pod's sysctls, which belong to the namespaces the process is in now.
-func setSysctls(sysctls map[string]string) error {
+// SetSysctls writes sysctls of the namespaces that the process is in now, by their dotted names.
+func SetSysctls(sysctls map[string]string) error {
 	var wrong []error
 	for name, value := range sysctls {
 		path := filepath.Join("/proc/sys", strings.ReplaceAll(name, ".", "/"))

@@ -61,7 +61,7 @@ func (s *Sandbox) Create(id, netns string, c Config) error {
 			return fmt.Errorf("create sandbox %s: hostname %s: %w", id, c.Hostname, err)
 		}
 	}
-	if err := setSysctls(c.Sysctls); err != nil {
+	if err := SetSysctls(c.Sysctls); err != nil {
 		return fmt.Errorf("create sandbox %s: %w", id, err)
 	}
 	s.id, s.state, s.config, s.created = id, NotReady, c, time.Now()
