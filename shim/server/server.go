@@ -21,6 +21,7 @@ import (
 	"github.com/hachi-run/hachi/runtime/artifact/store"
 	"github.com/hachi-run/hachi/runtime/cgroup"
 	"github.com/hachi-run/hachi/runtime/engine"
+	"github.com/hachi-run/hachi/runtime/jail"
 	"github.com/hachi-run/hachi/shim/event"
 	"github.com/hachi-run/hachi/shim/image"
 	"github.com/hachi-run/hachi/shim/linux"
@@ -68,7 +69,7 @@ func Run(ctx context.Context, o Options) error {
 	signal.Ignore(unix.SIGPIPE)
 	defer reap()()
 
-	manager, err := cgroup.Open(cgroup.Options{})
+	manager, err := cgroup.Open(cgroup.Options{Thread: jail.StripThread})
 	if err != nil {
 		return err
 	}

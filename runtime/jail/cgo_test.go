@@ -1,0 +1,5 @@
+//go:build cgo
+
+package jail
+
+const cgoEnabled = true
