@@ -89,7 +89,9 @@ func Run(ctx context.Context, o Options) error {
 		Pod: p, Images: images, Events: events, Sandbox: box, Namespace: o.Namespace, Shutdown: bow,
 		Linux: func() (taskAPI.TTRPCTaskService, error) { return linux.New(ctx, events) },
 	})
-	s, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(ttrpc.UnixSocketRequireSameUser()), ttrpc.WithUnaryServerInterceptor(task.Intercept))
+	trim := newTrimmer()
+	defer trim.close()
+	s, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(ttrpc.UnixSocketRequireSameUser()), ttrpc.WithUnaryServerInterceptor(trim.intercept))
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
