@@ -82,6 +82,9 @@ func Run(ctx context.Context, o Options) error {
 	events := event.New(o.TTRPCAddress, o.Namespace)
 	images := &image.Source{Address: o.Address, Namespace: o.Namespace}
 	defer images.Close()
+	if err := images.Warm(); err != nil {
+		slog.Warn("cannot connect to containerd ahead of time", "error", err)
+	}
 	p := pod.New(pod.Options{Engine: bin, Namespace: o.Namespace, Artifacts: st, Groups: groups})
 	box := sandbox.New()
 	bow := func() { time.AfterFunc(replyDelay, end) }

@@ -1,0 +1,77 @@
+package image
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/containerd/containerd/api/types"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"golang.org/x/sys/unix"
+)
+
+// FuzzSpec gives the reader of OCI specs and mounts strange ones; whatever it opens must lie in the
+// layers it was given.
+func FuzzSpec(f *testing.F) {
+	f.Add([]byte(`{"process":{"args":["/app.wasm"],"cwd":"/","env":["PATH=/bin:"]},"root":{"path":"rootfs"}}`), "overlay", "UPPER", "LOWER")
+	f.Add([]byte(`{"process":{"args":["../../link/app.wasm"],"cwd":"/sub"},"root":{}}`), "bind", "UPPER", `a\:b:c`)
+	f.Add([]byte(`{"process":{"args":["up"],"env":["PATH=:/sub:../.."]}}`), "overlay", "", `LOWER:UPPER`)
+	f.Fuzz(func(t *testing.T, raw []byte, kind, upper, lower string) {
+		var spec specs.Spec
+		if json.Unmarshal(raw, &spec) != nil {
+			t.Skip()
+		}
+		base := t.TempDir()
+		for _, dir := range []string{"upper/sub", "lower/sub"} {
+			if err := os.MkdirAll(filepath.Join(base, dir), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		link := func(target, name string) {
+			if err := os.Symlink(target, filepath.Join(base, name)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		link("../../outside", "upper/up")
+		link("/sub/../link", "lower/loop")
+		link("/", "lower/link")
+		for _, file := range []string{"outside", "lower/app.wasm", "lower/sub/up"} {
+			if err := os.WriteFile(filepath.Join(base, file), []byte("\x00asm\x01\x00\x00\x00"), 0o755); err != nil {
+				t.Fatal(err)
+			}
+		}
+		place := strings.NewReplacer("UPPER", base+"/upper", "LOWER", base+"/lower")
+		upper, lower = place.Replace(upper), place.Replace(lower)
+		var mounts []*types.Mount
+		if kind != "" {
+			mounts = []*types.Mount{{Type: kind, Source: upper, Options: []string{"lowerdir=" + lower, "upperdir=" + upper}}}
+		}
+		if spec.Root != nil {
+			spec.Root.Path = "" // an absolute root would be a place of this machine
+		}
+		r := newRootfs(mounts, &spec)
+		if r == nil {
+			return
+		}
+		for _, dir := range r.layers {
+			if !strings.HasPrefix(filepath.Clean(dir), base) {
+				return
+			}
+		}
+		file, err := r.program(spec.Process)
+		if err != nil || file == nil {
+			return
+		}
+		defer file.Close()
+		real, err := os.Readlink("/proc/self/fd/" + strconv.FormatUint(uint64(file.Fd()), 10))
+		if err != nil || !strings.HasPrefix(real, base+"/upper/") && !strings.HasPrefix(real, base+"/lower/") {
+			t.Errorf("%s: opened %s, %v", raw, real, err)
+		}
+		if file.info.Mode&unix.S_IFMT != unix.S_IFREG {
+			t.Errorf("%s: mode %o", raw, file.info.Mode)
+		}
+	})
+}

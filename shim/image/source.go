@@ -1,0 +1,162 @@
+package image
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/containerd/containerd/api/services/containers/v1"
+	"github.com/containerd/containerd/api/services/images/v1"
+	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/errdefs"
+	"github.com/opencontainers/go-digest"
+	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/grpc"
+
+	"github.com/hachi-run/hachi/shim/image/layout"
+	"github.com/hachi-run/hachi/shim/image/wasmbin"
+)
+
+// Source is containerd, seen as the place where images are. Several goroutines may use it.
+type Source struct {
+	// Address is containerd's gRPC socket, for example "/run/containerd/containerd.sock"; the form
+	// "unix:///run/…" is also taken.
+	Address string
+	// Namespace is containerd's, for example "k8s.io".
+	Namespace string
+	// ContentDir is containerd's content store, for example
+	// "/var/lib/containerd/io.containerd.content.v1.content". Empty: derived from the path of the
+	// container's snapshot. Where the blobs are not found there, containerd's content service sends
+	// them.
+	ContentDir string
+
+	mu     sync.Mutex
+	conn   *grpc.ClientConn // guarded by mu
+	closed bool             // guarded by mu
+}
+
+// Annotations that containerd's CRI plugin sets itself, after those of the pod.
+const (
+	criType  = "io.kubernetes.cri.container-type"
+	criImage = "io.kubernetes.cri.image-name"
+)
+
+// Resolve tells what a container's image holds. spec is the bundle's config.json and mounts are those
+// of the task's Create request; nothing is mounted. A container whose entrypoint is a Linux program is
+// answered from the mounts alone; others cost one or two short calls to containerd, which wait at most
+// 10 s.
+//
+// Errors are of the kinds NotFound (containerd has no such container, image or content), DataLoss,
+// InvalidArgument (the image is malformed) and FailedPrecondition (an image that cannot run; the
+// message says what to do).
+func (s *Source) Resolve(ctx context.Context, container string, spec *specs.Spec, mounts []*types.Mount) (*Image, error) {
+	if spec == nil {
+		return nil, fmt.Errorf("resolve image of container %s: no OCI spec: %w", container, errdefs.ErrInvalidArgument)
+	}
+	i, err := s.resolve(ctx, container, spec, newRootfs(mounts, spec))
+	if err != nil {
+		return nil, fmt.Errorf("resolve image of container %s: %w", container, err)
+	}
+	return i, nil
+}
+
+func (s *Source) resolve(ctx context.Context, container string, spec *specs.Spec, root *rootfs) (*Image, error) {
+	file, err := root.program(spec.Process)
+	if err != nil {
+		return nil, err
+	}
+	form := wasmbin.Other
+	if file != nil {
+		defer file.Close()
+		form = file.form
+	}
+	if form == wasmbin.ELF || form == wasmbin.Script {
+		return &Image{Kind: Linux}, nil
+	}
+
+	name, target, err := s.lookUp(ctx, container, spec)
+	if err != nil {
+		// The record may be gone (ctr image rm) while the snapshot still holds the module.
+		if !form.IsWasm() || !errdefs.IsNotFound(err) {
+			return nil, err
+		}
+	}
+	image := &Image{Name: name, rootfs: root}
+	if target != nil {
+		image.Digest = string(target.Digest)
+		content := &store{Source: s, dir: s.ContentDir}
+		if content.dir == "" {
+			content.dir = root.contentDir()
+		}
+		config, err := image.read(ctx, content, *target, spec.Process, form)
+		if err == nil && config == layout.BareConfig && spec.Annotations[criType] != "" {
+			err = content.twins(ctx, image.Digest)
+		}
+		if err != nil {
+			return nil, fmt.Errorf("image %s: %w", name, advise(err))
+		}
+	}
+	switch {
+	case len(image.Modules) > 0:
+		image.Kind = Wasm
+	case form.IsWasm():
+		m, err := file.module()
+		if err != nil {
+			return nil, err
+		}
+		image.Kind, image.Modules = Wasm, []Module{*m}
+	}
+	return image, nil
+}
+
+// lookUp asks containerd for the container's image. A container without one gives no target.
+func (s *Source) lookUp(ctx context.Context, container string, spec *specs.Spec) (string, *ocispec.Descriptor, error) {
+	if s.Address == "" || s.Namespace == "" {
+		return "", nil, fmt.Errorf("containerd's address %q or namespace %q is empty: %w", s.Address, s.Namespace, errdefs.ErrInvalidArgument)
+	}
+	var name string
+	var target *types.Descriptor
+	err := s.ask(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
+		get := func(image string) error {
+			reply, err := images.NewImagesClient(conn).Get(ctx, &images.GetImageRequest{Name: image})
+			if err == nil {
+				target = reply.GetImage().GetTarget()
+			}
+			return err
+		}
+		// kubelet's wording of the name ("nginx") need not be containerd's; then the record decides.
+		if spec.Annotations[criType] == "container" && spec.Annotations[criImage] != "" {
+			if name = spec.Annotations[criImage]; get(name) == nil {
+				return nil
+			}
+		}
+		reply, err := containers.NewContainersClient(conn).Get(ctx, &containers.GetContainerRequest{ID: container})
+		if err != nil {
+			return err
+		}
+		if name = reply.GetContainer().GetImage(); name == "" {
+			return nil
+		}
+		return get(name)
+	})
+	if err != nil {
+		if name != "" {
+			err = fmt.Errorf("image %s: %w", name, err)
+		}
+		return name, nil, err
+	}
+	if target == nil {
+		return name, nil, nil
+	}
+	d := descriptor(target)
+	if err := layout.CheckDescriptor(d); err != nil {
+		return name, nil, errors.Join(fmt.Errorf("image %s: %w", name, err), errdefs.ErrInvalidArgument)
+	}
+	return name, &d, nil
+}
+
+func descriptor(d *types.Descriptor) ocispec.Descriptor {
+	return ocispec.Descriptor{MediaType: d.GetMediaType(), Digest: digest.Digest(d.GetDigest()), Size: d.GetSize()}
+}
