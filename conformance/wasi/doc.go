@@ -1,0 +1,9 @@
+// Package wasi runs the preview1 programs of WebAssembly/wasi-testsuite against runtime/wasi.
+//
+// The suite is not part of this repository. Check out its branch prod/testsuite-base, which carries the
+// built programs, and name the directory:
+//
+//	go test ./conformance/wasi -suite DIR
+//
+// or set HACHI_WASI_SUITE. There is no list of exceptions: every program has to pass.
+package wasi
