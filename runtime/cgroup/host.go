@@ -95,16 +95,6 @@ func unescape(s string) string {
 	return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(s)
 }
 
-// find returns the v1 tree that has a controller.
-func (h *host) find(controller string) (hierarchy, bool) {
-	for _, t := range h.v1 {
-		if slices.Contains(t.controllers, controller) {
-			return t, true
-		}
-	}
-	return hierarchy{}, false
-}
-
 // local turns a path of /proc/PID/cgroup into a directory.
 func (t hierarchy) local(path string) string {
 	if t.prefix != "/" {

@@ -72,7 +72,7 @@ func TestFilterDecidesEveryNumber(t *testing.T) {
 		for n := range uint32(lastKnown + 100) {
 			// No guard takes all ones.
 			got := eval(t, prog, auditArch, n, ^uint64(0), ^uint64(0), ^uint64(0), ^uint64(0))
-			want := uint32(eperm)
+			want := eperm
 			switch {
 			case slices.Contains(calls.plain, n) || n == unix.SYS_GETRLIMIT:
 				want = retAllow

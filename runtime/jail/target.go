@@ -91,7 +91,7 @@ func (r *root) make(prefix, name string, dir bool) (link string, err error) {
 	if err == nil {
 		return "", nil
 	}
-	if err != unix.EEXIST {
+	if !errors.Is(err, unix.EEXIST) {
 		return "", fmt.Errorf("create %s in root: %w", prefix+"/"+name, err)
 	}
 	buf := make([]byte, unix.PathMax)

@@ -11,7 +11,6 @@ package preempt
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -127,6 +126,3 @@ func (t *Ticker) Close() {
 
 // epochModule exports one mutable i32 global with value 0.
 var epochModule = []byte("\x00asm\x01\x00\x00\x00\x06\x06\x01\x7f\x01\x41\x00\x0b\x07\x09\x01\x05epoch\x03\x00")
-
-// errUnsupported says that this machine has no thread of ours.
-var errUnsupported = errors.New("no ticking thread for this architecture")

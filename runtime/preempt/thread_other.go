@@ -2,11 +2,16 @@
 
 package preempt
 
-import "time"
+import (
+	"errors"
+	"time"
+)
 
 type thread struct{}
 
-func startThread(*uint32, time.Duration) (*thread, error) { return nil, errUnsupported }
+func startThread(*uint32, time.Duration) (*thread, error) {
+	return nil, errors.New("no ticking thread for this architecture")
+}
 
 func (*thread) wake() {}
 func (*thread) stop() {}

@@ -13,7 +13,7 @@ import (
 // serverName is the pod server's binary, installed beside the launcher.
 const serverName = "hachi-shim"
 
-const installHint = "install " + serverName + " beside containerd-shim-hachi-v1"
+const installHint = "install " + serverName + " beside containerd-shim-hachi-v1 or on containerd's PATH"
 
 // server is a pod's server about to be started.
 type server struct {
@@ -25,13 +25,30 @@ type server struct {
 	socket int // listening socket, the server's descriptor 3
 }
 
-// serverPath is the server beside the running executable, wherever a symlink on PATH led from.
+// serverPath is the server beside the running executable, wherever a symlink on PATH led from; a launcher that was
+// copied elsewhere finds it on PATH.
 func serverPath() (string, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return "", fail("find "+serverName, "", unwrapPath(err), "")
 	}
-	return filepath.Join(filepath.Dir(self), serverName), nil
+	beside := filepath.Join(filepath.Dir(self), serverName)
+	if executable(beside) {
+		return beside, nil
+	}
+	for _, dir := range filepath.SplitList(os.Getenv("PATH")) {
+		// A relative entry would mean the bundle, whose content is not containerd's alone.
+		if path := filepath.Join(dir, serverName); filepath.IsAbs(dir) && executable(path) {
+			return path, nil
+		}
+	}
+	return beside, nil // whoever starts it says what is missing
+}
+
+func executable(path string) bool {
+	const mayExecute = 1 // X_OK of access(2)
+	info, err := os.Stat(path)
+	return err == nil && info.Mode().IsRegular() && syscall.Access(path, mayExecute) == nil
 }
 
 // start executes the server as leader of its own session, with nothing but /dev/null and its socket open,

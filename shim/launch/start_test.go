@@ -254,7 +254,7 @@ func TestServerThatCannotRun(t *testing.T) {
 		name, content string
 		want          string
 	}{
-		{"missing", "", "no such file or directory (install hachi-shim beside containerd-shim-hachi-v1)"},
+		{"missing", "", "no such file or directory (install hachi-shim beside containerd-shim-hachi-v1 or on containerd's PATH)"},
 		{"no program", "what?", "exec format error"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -279,6 +279,23 @@ func TestServerIsFoundThroughASymlink(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.launcher = link
+	r.start("one")
+	r.servers(1)
+}
+
+// A launcher that was copied somewhere else (an absolute runtime path) finds the server on PATH.
+func TestServerIsFoundOnPath(t *testing.T) {
+	r := newRig(t)
+	r.bundle("one", `{}`)
+	r.env = append(r.env, "PATH=relative:"+t.TempDir()+":"+filepath.Dir(r.launcher))
+	b, err := os.ReadFile(r.launcher)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.launcher = filepath.Join(t.TempDir(), "containerd-shim-hachi-v1")
+	if err := os.WriteFile(r.launcher, b, 0o700); err != nil {
+		t.Fatal(err)
+	}
 	r.start("one")
 	r.servers(1)
 }

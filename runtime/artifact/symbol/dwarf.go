@@ -50,6 +50,7 @@ func Lines(section func(name string) []byte) (lines []Line, files []string, err 
 			continue
 		}
 		var e dwarf.LineEntry
+		first := len(lines) // of the sequence being read
 		for {
 			if err := lr.Next(&e); err != nil {
 				if errors.Is(err, io.EOF) {
@@ -60,6 +61,15 @@ func Lines(section func(name string) []byte) (lines []Line, files []string, err 
 			if lines = append(lines, entry(&e, known, &files)); len(lines) > maxLines {
 				return nil, nil, fmt.Errorf("read debug information: more than %d lines", maxLines)
 			}
+			if !e.EndSequence {
+				continue
+			}
+			// The linker leaves the lines of functions that it dropped at address 0, where no function can be: the code
+			// section begins with their number.
+			if lines[first].Addr == 0 {
+				lines = lines[:first]
+			}
+			first = len(lines)
 		}
 	}
 	return tidy(lines), files, nil

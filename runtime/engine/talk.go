@@ -1,0 +1,109 @@
+package engine
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"syscall"
+	"unicode"
+
+	"github.com/hachi-run/hachi/runtime/wire"
+)
+
+const (
+	// maxReply bounds what an engine may say at once, in bytes.
+	maxReply = 64 << 10
+	// maxReason bounds how much of what it says goes into a message, in bytes.
+	maxReason = 4 << 10
+)
+
+// post hands a message to the goroutine that speaks. It says false when too many wait already.
+func (p *Process) post(m *wire.Message) bool {
+	select {
+	case p.outbox <- m:
+		return true
+	default:
+		return false
+	}
+}
+
+// speak sends the configuration and then what is posted, until the engine is gone.
+func (p *Process) speak(config *wire.Config, gone <-chan struct{}) {
+	m := &wire.Message{Config: config}
+	for {
+		if err := wire.Write(p.control, m); err != nil {
+			if !silence(err) { // which listen hears too
+				p.answer(fmt.Errorf("%w: %w", ErrRefused, err))
+				p.end()
+			}
+			return
+		}
+		select {
+		case m = <-p.outbox:
+		case <-gone:
+			return
+		}
+	}
+}
+
+// listen reads what the engine says. An engine that ends the talk, or says what it should not, is dead or will be.
+func (p *Process) listen() {
+	defer p.end()
+	if err := p.hear(); !silence(err) {
+		p.answer(fmt.Errorf("load guest: engine broke the protocol: %w", err))
+	}
+}
+
+// silence tells whether err is what the end of the process looks like on its socket; then the process's status says more.
+func silence(err error) bool {
+	for _, end := range []error{io.EOF, io.ErrUnexpectedEOF, syscall.EPIPE, syscall.ECONNRESET, os.ErrDeadlineExceeded} {
+		if errors.Is(err, end) {
+			return true
+		}
+	}
+	return false
+}
+
+// hear expects Failed, or Ready and later Exit, and nothing then.
+func (p *Process) hear() error {
+	m, err := wire.Read(p.control, maxReply)
+	switch {
+	case err != nil:
+		return err
+	case m.Failed != nil:
+		p.answer(fmt.Errorf("%w: %s", ErrRefused, printable(m.Failed.Error)))
+	case m.Ready != nil:
+		p.answer(nil)
+		if m, err = wire.Read(p.control, maxReply); err != nil {
+			return err
+		}
+		if m.Exit == nil {
+			return errors.New("said something else than how its guest ended")
+		}
+		p.mu.Lock()
+		p.said = m.Exit
+		p.mu.Unlock()
+	default:
+		return errors.New("said neither that its guest is ready nor why not")
+	}
+	p.mu.Lock()
+	p.endWithin(killDelay)
+	p.mu.Unlock()
+	if _, err = wire.Read(p.control, maxReply); err == nil {
+		err = errors.New("went on after its last word")
+	}
+	return err
+}
+
+// printable makes what an engine said fit for a log or a terminal.
+func printable(s string) string {
+	s = strings.ToValidUTF8(s[:min(len(s), maxReason)], "")
+	return strings.TrimSpace(strings.Map(func(r rune) rune {
+		if unicode.IsPrint(r) {
+			return r
+		}
+		return ' '
+	}, s))
+}
