@@ -1,0 +1,82 @@
+// Command coldstart is `make bench`: how fast hachi starts containers and what they cost, against runc with
+// the same programs, on the same containerd, alternating, in one run. Read the ratios; the
+// milliseconds are this machine's.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/hachi-run/hachi/internal/testenv"
+	"github.com/hachi-run/hachi/internal/testenv/reap"
+)
+
+func main() { os.Exit(run()) }
+
+func run() int {
+	n := flag.Int("n", 30, "measurements of each kind")
+	enforce := flag.Bool("enforce", false, "exit with 1 when a bar is missed")
+	out := flag.String("o", "", "also write the table to this file, for docs/bench")
+	flag.Parse()
+	if os.Geteuid() != 0 {
+		fmt.Fprintln(os.Stderr, "coldstart: a private containerd needs root (run: sudo make bench)")
+		return 1
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	rows, err := measure(ctx, *n)
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "coldstart: %v\n", err)
+		return 1
+	}
+	text := table(rows, *n)
+	fmt.Print(text)
+	if *out != "" {
+		if err := os.WriteFile(*out, []byte(text), 0o644); err != nil {
+			fmt.Fprintf(os.Stderr, "coldstart: %v\n", err)
+			return 1
+		}
+	}
+	for _, r := range rows {
+		if *enforce && !r.holds() {
+			return 1
+		}
+	}
+	return 0
+}
+
+func measure(ctx context.Context, n int) (rows []row, err error) {
+	top, err := testenv.Source()
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.MkdirTemp("", "h")
+	if err != nil {
+		return nil, err
+	}
+	defer os.RemoveAll(dir)
+	release, err := reap.Start()
+	if err != nil {
+		return nil, err
+	}
+	defer release()
+	b, err := newBench(ctx, top, dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, b.close()) }()
+
+	for _, step := range []func(context.Context, int) ([]row, error){b.firstByte, b.throughput, b.pods, b.memory} {
+		more, err := step(ctx, n)
+		if err != nil {
+			return nil, err
+		}
+		rows = append(rows, more...)
+	}
+	return rows, nil
+}

@@ -1,0 +1,334 @@
+package containerd
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	v1 "github.com/google/go-containerregistry/pkg/v1"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/hachi-run/hachi/internal/testenv"
+	"github.com/hachi-run/hachi/internal/testenv/cni"
+	"github.com/hachi-run/hachi/internal/testenv/daemon"
+	"github.com/hachi-run/hachi/internal/testenv/guest"
+	"github.com/hachi-run/hachi/internal/testenv/linux"
+)
+
+const pauseImage = "example.test/pause:test"
+
+// node is a containerd as a kubelet sees it.
+type node struct {
+	*world
+	rt      cri.RuntimeServiceClient
+	handler string
+}
+
+// forEachPod runs f for every version, kind and way to make a sandbox.
+func forEachPod(t *testing.T, f func(t *testing.T, n *node)) {
+	testenv.NeedRoot(t)
+	testenv.NeedTool(t, "runc")
+	for _, version := range strings.Split(*versionsFlag, ",") {
+		t.Run(version, func(t *testing.T) {
+			n := newNode(t, version)
+			for _, k := range wanted() {
+				handlers := []string{"runc"}
+				if k.hachi() {
+					handlers = []string{"hachi"}
+					if !strings.HasPrefix(version, "1.") {
+						// No pause image, and the sandbox service of the shim instead.
+						handlers = append(handlers, "hachi-sandbox")
+					}
+				}
+				for _, handler := range handlers {
+					name := k.name
+					if handler == "hachi-sandbox" {
+						name += ", sandboxer shim"
+					}
+					t.Run(name, func(t *testing.T) {
+						w := *n.world
+						w.kind = k
+						n := &node{&w, n.rt, handler}
+						w.clean(t)
+						f(t, n)
+					})
+				}
+			}
+		})
+	}
+}
+
+func newNode(t *testing.T, version string) *node {
+	t.Helper()
+	dir := testenv.ShortDir(t)
+	bin, conf, err := cni.Install(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c := &daemon.CRI{PauseImage: pauseImage, CNIBin: bin, CNIConf: conf}
+	o := daemon.Options{CRI: c}
+	if hachiWanted() {
+		o.Path = []string{testenv.Bin(t)}
+		c.Handlers = map[string]string{"hachi": "io.containerd.hachi.v1"}
+		if !strings.HasPrefix(version, "1.") {
+			c.Extra = `[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.hachi-sandbox]
+runtime_type = 'io.containerd.hachi.v1'
+sandboxer = 'shim'
+disable_pause_image_pull = true
+pod_annotations = ['hachi.run/*']
+container_annotations = ['hachi.run/*']
+`
+		}
+	}
+	d := daemon.Test(t, version, o)
+	conn, err := grpc.NewClient("unix://"+d.Address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.Close() })
+	w := &world{d: d, version: version, dir: filepath.Dir(d.Address), ctx: context.Background()}
+	names := []string{linuxImage} // every pod has a Linux container
+	for _, k := range wanted() {
+		names = append(names, k.image)
+	}
+	w.importImages(t, "k8s.io", names...)
+	pause, err := linux.Image([]linux.File{{Path: "pause", From: guest.Built(t, guest.Linux, "conformance/containerd/probe")}},
+		v1.Config{Entrypoint: []string{"/pause", "ready"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	archive := filepath.Join(w.dir, "pause.tar")
+	if err := linux.Archive(pause, pauseImage, archive); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := d.Ctr(w.ctx, "-n", "k8s.io", "image", "import", archive); err != nil {
+		t.Fatal(err)
+	}
+	// The CRI plugin learns of imported images by event.
+	images := cri.NewImageServiceClient(conn)
+	eventually(t, "images in CRI", func() error {
+		st, err := images.ImageStatus(w.ctx, &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: pauseImage}})
+		if err == nil && st.Image == nil {
+			err = fmt.Errorf("no %s", pauseImage)
+		}
+		return err
+	})
+	return &node{world: w, rt: cri.NewRuntimeServiceClient(conn)}
+}
+
+// pod is a sandbox; everything in it goes when the test ends.
+type pod struct {
+	n      *node
+	id     string
+	config *cri.PodSandboxConfig
+	logs   string
+}
+
+func (n *node) pod(t *testing.T, annotations map[string]string) *pod {
+	t.Helper()
+	name := fmt.Sprintf("p%d", serial.Add(1))
+	p := &pod{n: n, logs: t.TempDir()}
+	p.config = &cri.PodSandboxConfig{
+		Metadata: &cri.PodSandboxMetadata{Name: name, Uid: name, Namespace: "default"}, Hostname: "beehive", LogDirectory: p.logs,
+		Annotations: annotations, DnsConfig: &cri.DNSConfig{Servers: []string{"192.0.2.53"}, Searches: []string{"svc.cluster.local"}},
+		Linux: &cri.LinuxPodSandboxConfig{
+			CgroupParent:    "/" + n.d.Mark() + "/" + name,
+			SecurityContext: &cri.LinuxSandboxSecurityContext{NamespaceOptions: &cri.NamespaceOption{Pid: cri.NamespaceMode_CONTAINER}},
+		},
+	}
+	r, err := n.rt.RunPodSandbox(n.ctx, &cri.RunPodSandboxRequest{Config: p.config, RuntimeHandler: n.handler})
+	if err != nil {
+		t.Fatalf("run pod sandbox: %v", err)
+	}
+	p.id = r.PodSandboxId
+	t.Cleanup(func() {
+		if _, err := n.rt.StopPodSandbox(n.ctx, &cri.StopPodSandboxRequest{PodSandboxId: p.id}); err != nil {
+			t.Errorf("stop pod: %v", err)
+		}
+		if _, err := n.rt.RemovePodSandbox(n.ctx, &cri.RemovePodSandboxRequest{PodSandboxId: p.id}); err != nil {
+			t.Errorf("remove pod: %v", err)
+		}
+		daemon.RemoveCgroups(n.d.Mark() + "/" + name) // the kubelet's to make and to remove
+	})
+	return p
+}
+
+func (p *pod) start(t *testing.T, name, image string, memory int64, args ...string) string {
+	t.Helper()
+	r, err := p.n.rt.CreateContainer(p.n.ctx, &cri.CreateContainerRequest{PodSandboxId: p.id, SandboxConfig: p.config, Config: &cri.ContainerConfig{
+		Metadata: &cri.ContainerMetadata{Name: name}, Image: &cri.ImageSpec{Image: image}, Args: args, LogPath: name + ".log",
+		Linux: &cri.LinuxContainerConfig{
+			Resources:       &cri.LinuxContainerResources{MemoryLimitInBytes: memory, CpuShares: 100},
+			SecurityContext: &cri.LinuxContainerSecurityContext{NamespaceOptions: p.config.Linux.SecurityContext.NamespaceOptions},
+		},
+	}})
+	if err != nil {
+		t.Fatalf("create container %s: %v", name, err)
+	}
+	if _, err := p.n.rt.StartContainer(p.n.ctx, &cri.StartContainerRequest{ContainerId: r.ContainerId}); err != nil {
+		t.Fatalf("start container %s: %v", name, err)
+	}
+	return r.ContainerId
+}
+
+func (p *pod) logged(t *testing.T, name, text string) {
+	t.Helper()
+	eventually(t, "log of "+name, func() error {
+		raw, err := os.ReadFile(filepath.Join(p.logs, name+".log"))
+		if err == nil && !strings.Contains(string(raw), text) {
+			err = fmt.Errorf("%q is not in %q", text, raw)
+		}
+		return err
+	})
+}
+
+func (n *node) status(t *testing.T, id string) *cri.ContainerStatus {
+	t.Helper()
+	r, err := n.rt.ContainerStatus(n.ctx, &cri.ContainerStatusRequest{ContainerId: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return r.Status
+}
+
+func (n *node) exited(t *testing.T, id string) *cri.ContainerStatus {
+	t.Helper()
+	var st *cri.ContainerStatus
+	eventually(t, "exit", func() error {
+		if st = n.status(t, id); st.State != cri.ContainerState_CONTAINER_EXITED {
+			return fmt.Errorf("%v", st.State)
+		}
+		return nil
+	})
+	return st
+}
+
+func (n *node) exec(t *testing.T, id string, args ...string) *cri.ExecSyncResponse {
+	t.Helper()
+	r, err := n.rt.ExecSync(n.ctx, &cri.ExecSyncRequest{ContainerId: id, Cmd: args, Timeout: 20})
+	if err != nil {
+		t.Fatalf("exec %q: %v", args, err)
+	}
+	return r
+}
+
+// TestPod runs the kind's container beside a Linux container, as a pod with a sidecar does.
+func TestPod(t *testing.T) {
+	forEachPod(t, func(t *testing.T, n *node) {
+		p := n.pod(t, map[string]string{"hachi.run/test": "yes"})
+		main := p.start(t, "main", n.image, 256<<20, "ready")
+		side := p.start(t, "side", linuxImage, 64<<20, "ready")
+		p.logged(t, "main", "stdout F ready")
+		p.logged(t, "side", "stdout F ready")
+		for _, id := range []string{main, side} {
+			if st := n.status(t, id); st.State != cri.ContainerState_CONTAINER_RUNNING {
+				t.Errorf("%s: %v", st.Metadata.Name, st.State)
+			}
+		}
+		if r := n.exec(t, main, n.entry, "both", "out", "err"); r.ExitCode != 0 || string(r.Stdout) != "out" || string(r.Stderr) != "err" {
+			t.Errorf("exec in main: %+v", r)
+		}
+		if r := n.exec(t, side, "/bin/probe", "exit", "5"); r.ExitCode != 5 {
+			t.Errorf("exec in side: %+v", r)
+		}
+		for _, id := range []string{main, side} {
+			entry := map[string]string{main: n.entry, side: "/bin/probe"}[id]
+			if r := n.exec(t, id, entry, "read", "/etc/resolv.conf"); !strings.Contains(string(r.Stdout), "192.0.2.53") {
+				t.Errorf("the pod's name server is not in /etc/resolv.conf: %+v", r)
+			}
+		}
+		n.stats(t, p, main)
+
+		if _, err := n.rt.StopContainer(n.ctx, &cri.StopContainerRequest{ContainerId: main, Timeout: 10}); err != nil {
+			t.Errorf("stop container: %v", err)
+		}
+		if st := n.status(t, main); st.ExitCode != 143 || st.Reason != "Error" {
+			t.Errorf("want exit code 143 after SIGTERM, got %d %s", st.ExitCode, st.Reason)
+		}
+		if st := n.status(t, side); st.State != cri.ContainerState_CONTAINER_RUNNING {
+			t.Errorf("the sidecar should not mind: %v", st.State)
+		}
+		if _, err := n.rt.RemoveContainer(n.ctx, &cri.RemoveContainerRequest{ContainerId: main}); err != nil {
+			t.Error(err)
+		}
+		again := p.start(t, "again", n.image, 0, "exit", "0")
+		if st := n.exited(t, again); st.ExitCode != 0 || st.Reason != "Completed" {
+			t.Errorf("restarted container: %d %s", st.ExitCode, st.Reason)
+		}
+	})
+}
+
+func (n *node) stats(t *testing.T, p *pod, id string) {
+	t.Helper()
+	eventually(t, "container stats", func() error {
+		r, err := n.rt.ContainerStats(n.ctx, &cri.ContainerStatsRequest{ContainerId: id})
+		if err != nil {
+			return err
+		}
+		if r.Stats.GetCpu().GetUsageCoreNanoSeconds().GetValue() == 0 || r.Stats.GetMemory().GetWorkingSetBytes().GetValue() == 0 {
+			return fmt.Errorf("%v", r.Stats)
+		}
+		return nil
+	})
+	eventually(t, "pod stats", func() error {
+		r, err := n.rt.PodSandboxStats(n.ctx, &cri.PodSandboxStatsRequest{PodSandboxId: p.id})
+		if err != nil {
+			return err
+		}
+		l := r.Stats.GetLinux()
+		if l.GetCpu().GetUsageCoreNanoSeconds().GetValue() == 0 || l.GetMemory().GetWorkingSetBytes().GetValue() == 0 || len(l.GetContainers()) != 2 {
+			return fmt.Errorf("%v", l)
+		}
+		return nil
+	})
+}
+
+func TestPodOutOfMemory(t *testing.T) {
+	forEachPod(t, func(t *testing.T, n *node) {
+		p := n.pod(t, nil)
+		id := p.start(t, "eater", n.image, 64<<20, "eat", "300")
+		if st := n.exited(t, id); st.ExitCode != 137 || st.Reason != "OOMKilled" {
+			t.Errorf("want 137 OOMKilled, got %d %s", st.ExitCode, st.Reason)
+		}
+	})
+}
+
+func TestPodSurvivesContainerdRestart(t *testing.T) {
+	forEachPod(t, func(t *testing.T, n *node) {
+		p := n.pod(t, nil)
+		id := p.start(t, "main", n.image, 0, "ready")
+		p.logged(t, "main", "ready")
+		if err := n.d.Kill(); err != nil {
+			t.Fatal(err)
+		}
+		if err := n.d.Start(n.ctx); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "the pod after the restart", func() error {
+			r, err := n.rt.PodSandboxStatus(n.ctx, &cri.PodSandboxStatusRequest{PodSandboxId: p.id})
+			if err == nil && r.Status.State != cri.PodSandboxState_SANDBOX_READY {
+				err = fmt.Errorf("%v", r.Status.State)
+			}
+			return err
+		})
+		if st := n.status(t, id); st.State != cri.ContainerState_CONTAINER_RUNNING {
+			t.Fatalf("after the restart the container is %v", st.State)
+		}
+		if r := n.exec(t, id, n.entry, "exit", "4"); r.ExitCode != 4 {
+			t.Errorf("exec after the restart: %+v", r)
+		}
+		begin := time.Now()
+		if _, err := n.rt.StopContainer(n.ctx, &cri.StopContainerRequest{ContainerId: id, Timeout: 0}); err != nil {
+			t.Error(err)
+		}
+		if st := n.exited(t, id); st.ExitCode != 137 {
+			t.Errorf("want exit code 137, got %d after %v", st.ExitCode, time.Since(begin))
+		}
+	})
+}
