@@ -15,7 +15,6 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
-	"runtime/debug"
 	"syscall"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
@@ -78,8 +77,6 @@ func ttrpcAddress(address string) string {
 }
 
 func serve(ctx context.Context, o server.Options) error {
-	// A small heap that is collected often: a node has a hundred of these.
-	debug.SetGCPercent(40)
 	file := os.NewFile(listenerFD, "socket")
 	l, err := net.FileListener(file)
 	file.Close()

@@ -18,6 +18,7 @@ import (
 
 type buildFlags struct {
 	pack.Options
+	source      sourceFlags
 	output      string
 	push, plain bool
 }
@@ -25,8 +26,8 @@ type buildFlags struct {
 func newBuildCommand() *cobra.Command {
 	var f buildFlags
 	c := &cobra.Command{
-		Use:   "build MODULE -t NAME [flags]",
-		Short: "Pack a Wasm module into an image",
+		Use:   "build {MODULE | --go PACKAGE | --c FILE...} -t NAME [flags]",
+		Short: "Pack a Wasm module into an image, or compile one first",
 		Long: `Pack a WebAssembly core module into an OCI image, and write it as an OCI archive or push it to a registry.
 
 NAME is completed as Docker and Kubernetes do: "app" is docker.io/library/app:latest. Without -o and --push the archive
@@ -34,13 +35,21 @@ is the last word of NAME with ".tar", in the current directory. Equal input give
 time is that of SOURCE_DATE_EPOCH, else the start of 1970.
 
 An image without --dir is for wasip1/wasm and runs on hosts of every architecture. With --dir it holds a tar layer,
-which containerd unpacks only in images for a Linux host; --arch names that host.`,
+which containerd unpacks only in images for a Linux host; --arch names that host.
+
+--go and --c compile an ordinary program in which servers and clients work: net/http, gRPC, database drivers and all
+that stands on Go's package net; BSD sockets in C. With -o FILE.wasm and no -t the module is written alone, for hachi run.`,
 		Example: `  hachi build app.wasm -t localhost/app:v1 -o app.tar && ctr image import --all-platforms app.tar
   hachi build app.wasm -t localhost:5000/app:v1 --push --port 8080 --env GREETING=hi
   hachi build app.wasm -t registry.example/app:v1 --push --dir ./public:/srv
-  hachi build app.wasm -t localhost/app:v1 -o - | ctr image import --all-platforms -`,
-		Args: cobra.ExactArgs(1),
+  hachi build app.wasm -t localhost/app:v1 -o - | ctr image import --all-platforms -
+  hachi build --go ./cmd/app -t localhost:5000/app:v1 --push --port 8080
+  hachi build --c main.c util.c --cflags "-g -Wall" -o main.wasm`,
+		Args: f.source.args,
 		RunE: func(c *cobra.Command, args []string) error {
+			if f.source.given() {
+				return f.buildSource(c, args)
+			}
 			f.Module = args[0]
 			return f.build(c)
 		},
@@ -57,6 +66,7 @@ which containerd unpacks only in images for a Linux host; --arch names that host
 	flags.StringVarP(&f.WorkingDir, "workdir", "w", "", "working directory inside the guest")
 	flags.StringVar(&f.Arch, "arch", "", "with --dir, the host's `ARCHITECTURE` in Go's words (default: this machine's)")
 	flags.BoolVar(&f.plain, "plain-http", false, "allow a registry without TLS that is not on this machine")
+	f.source.register(c)
 	return c
 }
 

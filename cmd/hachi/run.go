@@ -97,6 +97,12 @@ func (f *runFlags) run(ctx context.Context, args []string) (int, error) {
 	for _, p := range o.Config.Preopens {
 		o.Config.Jail.Paths = append(o.Config.Jail.Paths, jail.Path{Path: p.Path, ReadOnly: p.ReadOnly})
 	}
+	// What a look-up of names reads; the guest itself sees none of it.
+	for _, path := range []string{"/etc/resolv.conf", "/etc/hosts", "/etc/services"} {
+		if _, err := os.Stat(path); err == nil {
+			o.Config.Jail.Paths = append(o.Config.Jail.Paths, jail.Path{Path: path, ReadOnly: true})
+		}
+	}
 	if o.Config.Memory, err = memoryLimit(f.memory); err != nil {
 		return 0, err
 	}

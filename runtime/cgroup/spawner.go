@@ -69,7 +69,9 @@ func (s *spawner) settle() {
 	if s.started && !s.closed {
 		j := job{start: func() error { return nil }, result: make(chan error, 1)}
 		s.jobs <- j
-		_ = <-j.result // the job does nothing that could fail
+		if err := <-j.result; err != nil {
+			slog.Error("cgroup spawner is not ready", "err", err)
+		}
 	}
 }
 

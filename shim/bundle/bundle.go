@@ -10,6 +10,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -71,6 +72,35 @@ func parse(data []byte) (*specs.Spec, error) {
 	return spec, nil
 }
 
+// Mount adds mounts to the specification, except where it mounts something of its own, and tells whether it added any.
+func (b Bundle) Mount(mounts []specs.Mount) (added bool) {
+	for _, m := range mounts {
+		taken := slices.ContainsFunc(b.Spec.Mounts, func(own specs.Mount) bool {
+			return filepath.Clean(own.Destination) == m.Destination
+		})
+		if !taken {
+			b.Spec.Mounts, added = append(b.Spec.Mounts, m), true
+		}
+	}
+	return added
+}
+
+// Save writes the specification back to config.json.
+func (b Bundle) Save() error {
+	data, err := json.Marshal(b.Spec)
+	if err != nil {
+		return fmt.Errorf("save bundle: %w", err)
+	}
+	path := filepath.Join(b.Path, "config.json")
+	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+		return fmt.Errorf("save bundle: %w", err)
+	}
+	if err := os.Rename(path+".new", path); err != nil {
+		return fmt.Errorf("save bundle: %w", err)
+	}
+	return nil
+}
+
 // Sandbox tells whether the bundle is a pod's pause container.
 func (b Bundle) Sandbox() bool { return b.Spec.Annotations[containerType] == sandboxType }
 
@@ -80,15 +110,29 @@ type Leftovers struct {
 	Cgroups []string `json:"cgroups,omitempty"`
 	// Sockets are removed when nobody listens on them.
 	Sockets []string `json:"sockets,omitempty"`
+	// Exit is how the container ended; nil while it runs. Package launch reads it.
+	Exit *Exit `json:"exit,omitempty"`
 }
 
-// Record writes l into the bundle, before the first of it exists.
+// Exit is a container's end.
+type Exit struct {
+	// Status is the exit code, 128+signal if a signal ended it.
+	Status uint32 `json:"status"`
+	// At is the time in nanoseconds since 1970.
+	At int64 `json:"at"`
+}
+
+// Record writes l into the bundle, in the place of an older record. Whenever the server is killed there is a whole one.
 func (b Bundle) Record(l Leftovers) error {
 	data, err := json.Marshal(l)
 	if err != nil {
 		return fmt.Errorf("record leftovers: %w", err)
 	}
-	if err := os.WriteFile(filepath.Join(b.Path, leftovers), data, 0o600); err != nil {
+	name := filepath.Join(b.Path, leftovers)
+	if err := os.WriteFile(name+".new", data, 0o600); err != nil {
+		return fmt.Errorf("record leftovers: %w", err)
+	}
+	if err := os.Rename(name+".new", name); err != nil {
 		return fmt.Errorf("record leftovers: %w", err)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"maps"
 	"os"
 	"slices"
@@ -29,6 +30,8 @@ type ContainerOptions struct {
 	// Rootfs are the mounts of its root file system.
 	Rootfs []specs.Mount
 	IO     stdio.Config
+	// Announce is called with the new container before anybody else can find it; nil is nothing to do.
+	Announce func(*Container)
 }
 
 // Container is one Wasm container, or the pod's pause container. Its methods are safe for concurrent use.
@@ -44,16 +47,22 @@ type Container struct {
 	group Group
 	root  *rootSpec
 
+	// ending is over when the first process has ended or Delete has begun; no exec starts then.
+	ending context.Context
+	end    context.CancelFunc // called with mu held
+
 	mu      sync.Mutex
 	execs   map[string]*Process // guarded by mu
-	closing bool                // guarded by mu: the first process has ended, or Delete has begun
-	running sync.WaitGroup      // exec processes that are alive
+	ceiling uint64              // guarded by mu: of each guest's memory, in bytes; 0 is none
+	victims uint64              // guarded by mu: processes that the kernel is known to have killed for want of memory
+	running sync.WaitGroup      // exec processes that are alive or on their way
 }
 
 func (p *Pod) create(ctx context.Context, o ContainerOptions) (_ *Container, err error) {
-	c := &Container{ID: o.ID, Bundle: o.Bundle, Created: time.Now(), Init: newProcess("", o.IO), pod: p, image: o.Image,
-		execs: make(map[string]*Process)}
 	spec := o.Bundle.Spec
+	c := &Container{ID: o.ID, Bundle: o.Bundle, Created: time.Now(), Init: newProcess("", o.IO), pod: p, image: o.Image,
+		execs: make(map[string]*Process), ceiling: ceiling(resources(spec))}
+	c.ending, c.end = context.WithCancel(context.Background())
 	if err := furnish(spec); err != nil {
 		return nil, err
 	}
@@ -62,6 +71,9 @@ func (p *Pod) create(ctx context.Context, o ContainerOptions) (_ *Container, err
 		return c, nil
 	}
 	if err := checkAnnotations(spec.Annotations); err != nil {
+		return nil, err
+	}
+	if err := checkLimits(resources(spec)); err != nil {
 		return nil, err
 	}
 	if len(spec.Process.Args) == 0 {
@@ -97,22 +109,39 @@ func (p *Pod) create(ctx context.Context, o ContainerOptions) (_ *Container, err
 // watch waits for the end of the container's first process and ends the container with it.
 func (c *Container) watch() {
 	<-c.Init.engine.Done()
-	c.mu.Lock()
-	c.closing = true
-	c.mu.Unlock()
+	x := c.verdict(c.Init) // first, for the kernel's victim was it and not those that go with it
+	c.shut()
 	_ = c.group.Kill() // what was executed beside it goes with it, its exits before the container's own
 	c.running.Wait()
-	c.Init.end(c.verdict(c.Init))
+	// If the server dies before Delete, containerd still hears how it ended. A bundle that is gone has been deleted.
+	_ = c.Bundle.Record(bundle.Leftovers{Cgroups: c.group.Dirs(), Exit: &bundle.Exit{Status: x.Code, At: x.At.UnixNano()}})
+	c.Init.end(x)
+}
+
+// shut lets no further exec start.
+func (c *Container) shut() []*Process {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.end()
+	return slices.Collect(maps.Values(c.execs))
 }
 
 // verdict says how an ended engine's guest ended, with the kernel's word on memory.
 func (c *Container) verdict(p *Process) Exit {
 	e := p.engine.Exit()
 	x := Exit{Code: e.Code, At: e.At, OOM: e.OOM}
-	if n, err := c.group.OOMKills(); err == nil && n > 0 && e.Code == 128+uint32(syscall.SIGKILL) {
-		x.OOM = true
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if n, err := c.group.OOMKills(); err == nil && n > c.victims && e.Code == 128+uint32(syscall.SIGKILL) {
+		x.OOM, c.victims = true, n
 	}
 	return x
+}
+
+func (c *Container) memoryCeiling() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ceiling
 }
 
 // Start lets the guest run, or an exec's.
@@ -155,14 +184,14 @@ func (c *Container) Kill(exec string, sig syscall.Signal, all bool) error {
 	}
 	if all && exec == "" {
 		c.mu.Lock()
-		execs := c.execs
+		execs := slices.Collect(maps.Values(c.execs))
 		c.mu.Unlock()
 		for _, e := range execs {
 			_ = e.kill(sig, 0) // it may have ended, or not have begun
 		}
 	}
-	if sig == syscall.SIGKILL {
-		// A frozen process dies when it thaws.
+	if sig == syscall.SIGKILL && exec == "" {
+		// A frozen process dies when it thaws. One exec's death is no reason to thaw the others.
 		return c.thaw()
 	}
 	return nil
@@ -170,6 +199,12 @@ func (c *Container) Kill(exec string, sig syscall.Signal, all bool) error {
 
 // killPause ends the pause container: it runs nothing, so every signal that ends a process does.
 func (c *Container) killPause(sig syscall.Signal) error {
+	if err := checkSignal(sig); err != nil {
+		return err
+	}
+	if s := c.Init.State(); s == Stopped || s == Deleted {
+		return fmt.Errorf("kill: process has ended: %w", errdefs.ErrNotFound)
+	}
 	switch sig {
 	case 0, syscall.SIGCHLD, syscall.SIGURG, syscall.SIGWINCH, syscall.SIGCONT, syscall.SIGSTOP:
 		return nil
@@ -222,18 +257,26 @@ func (c *Container) Update(r *specs.LinuxResources) error {
 	if c.group == nil {
 		return nil
 	}
+	if err := checkLimits(r); err != nil {
+		return fmt.Errorf("update container %s: %w", c.ID, err)
+	}
 	if err := c.group.Update(r); err != nil {
 		return err
 	}
 	if r.Memory == nil || r.Memory.Limit == nil {
 		return nil
 	}
-	c.Init.mu.Lock()
-	defer c.Init.mu.Unlock()
-	if c.Init.state == Stopped || c.Init.state == Deleted {
-		return nil
+	c.mu.Lock()
+	c.ceiling = ceiling(r)
+	c.mu.Unlock()
+	if err := c.Init.engine.SetMemory(ceiling(r)); err != nil && c.Init.State().live("update") == nil {
+		select {
+		case <-c.Init.engine.Done(): // nothing is left to be limited
+		default:
+			return err
+		}
 	}
-	return c.Init.engine.SetMemory(ceiling(r))
+	return nil
 }
 
 // Pids are the host's process ids of the container, never none.
@@ -254,6 +297,9 @@ func (c *Container) Stats() (any, error) {
 	}
 	stats, err := c.group.Stats()
 	if err != nil {
+		if c.Init.State() == Deleted {
+			err = fmt.Errorf("%w: %w", err, errdefs.ErrNotFound)
+		}
 		return nil, err
 	}
 	select {
@@ -267,7 +313,7 @@ func (c *Container) Stats() (any, error) {
 }
 
 // remove is Delete's part for one container.
-func (c *Container) remove(ctx context.Context) error {
+func (c *Container) remove() error {
 	state := c.Init.State()
 	if state == Running || state == Paused {
 		return wrong("delete", state, Created, Stopped)
@@ -278,13 +324,10 @@ func (c *Container) remove(ctx context.Context) error {
 
 // destroy ends what runs and gives back all that the container owned.
 func (c *Container) destroy() {
-	c.mu.Lock()
-	c.closing = true
-	execs := slices.Collect(maps.Values(c.execs))
-	c.mu.Unlock()
+	execs := c.shut()
 	if c.group != nil {
+		c.Init.engine.Kill() // it may have left its cgroup
 		_ = c.group.Kill()
-		<-c.Init.engine.Done()
 		<-c.Init.Done()
 	} else {
 		c.Init.end(Exit{At: time.Now(), Code: 128 + uint32(syscall.SIGKILL)})
@@ -293,8 +336,14 @@ func (c *Container) destroy() {
 		_ = p.remove() // an exec that containerd never deleted
 	}
 	_ = c.Init.remove()
-	if c.group != nil {
-		_ = c.group.Delete()
-		_ = c.Bundle.Forget()
+	if c.group == nil {
+		return
+	}
+	if err := c.group.Delete(); err != nil {
+		slog.Error("container left its cgroup", "id", c.ID, "error", err)
+		return
+	}
+	if err := c.Bundle.Forget(); err != nil {
+		slog.Warn("container left its record", "id", c.ID, "error", err)
 	}
 }

@@ -39,7 +39,7 @@ func (c *Container) Exec(id string, spec *specs.Process, io stdio.Config) (*Proc
 	p.exec = run
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.closing {
+	if c.ending.Err() != nil {
 		return nil, fmt.Errorf("exec in container %s: it has ended: %w", c.ID, errdefs.ErrFailedPrecondition)
 	}
 	if _, ok := c.execs[id]; ok {
@@ -73,17 +73,15 @@ func (c *Container) resolve(spec *specs.Process) (*execProcess, error) {
 
 // startExec loads and runs p.
 func (c *Container) startExec(ctx context.Context, p *Process) error {
-	if s := p.State(); s != Created {
-		return wrong("start", s, Created)
+	if err := c.admit(p); err != nil {
+		return fmt.Errorf("start exec %s: %w", p.ID, err)
 	}
-	c.mu.Lock()
-	if c.closing {
-		c.mu.Unlock()
-		return fmt.Errorf("start exec: container has ended: %w", errdefs.ErrFailedPrecondition)
-	}
-	c.running.Add(1)
-	c.mu.Unlock()
-	if err := c.runExec(ctx, p); err != nil {
+	// The end of the container ends the attempt too, or the container's own exit would wait for it.
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(c.ending, cancel)()
+	if err := c.loadExec(ctx, p); err != nil {
+		p.abandon()
 		c.running.Done()
 		return fmt.Errorf("start exec %s: %w", p.ID, err)
 	}
@@ -92,10 +90,30 @@ func (c *Container) startExec(ctx context.Context, p *Process) error {
 		<-p.engine.Done()
 		p.end(c.verdict(p))
 	}()
+	if c.ending.Err() != nil {
+		p.engine.Kill() // it may have been born after everybody was killed
+	}
+	if err := p.start(); err != nil {
+		return fmt.Errorf("start exec %s: %w", p.ID, err)
+	}
 	return nil
 }
 
-func (c *Container) runExec(ctx context.Context, p *Process) error {
+// admit claims p for one start and counts it among what runs, unless the container is at its end.
+func (c *Container) admit(p *Process) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending.Err() != nil {
+		return fmt.Errorf("container has ended: %w", errdefs.ErrFailedPrecondition)
+	}
+	if err := p.begin(); err != nil {
+		return err
+	}
+	c.running.Add(1)
+	return nil
+}
+
+func (c *Container) loadExec(ctx context.Context, p *Process) error {
 	// The first process's root, with all its mounts, whoever looks at it from outside.
 	path := fmt.Sprintf("/proc/%d/root", c.Init.Pid())
 	fd, err := unix.Open(path, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
@@ -104,10 +122,11 @@ func (c *Container) runExec(ctx context.Context, p *Process) error {
 	}
 	root := os.NewFile(uintptr(fd), path)
 	defer root.Close()
-	if err := c.launch(ctx, p, launch{process: p.exec.spec, module: p.exec.module, root: root}); err != nil {
-		return err
+	// If the first process is still there now, the number was its own when the root was opened, and not a stranger's.
+	if err := c.Init.engine.Signal(0); err != nil {
+		return fmt.Errorf("container has ended: %w: %w", err, errdefs.ErrFailedPrecondition)
 	}
-	return p.start()
+	return c.launch(ctx, p, launch{process: p.exec.spec, module: p.exec.module, root: root})
 }
 
 // DeleteExec removes an exec that has ended or was not started.
@@ -121,6 +140,8 @@ func (c *Container) DeleteExec(id string) (*Process, error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	delete(c.execs, id)
+	if c.execs[id] == p {
+		delete(c.execs, id)
+	}
 	return p, nil
 }

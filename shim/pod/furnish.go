@@ -3,7 +3,6 @@ package pod
 import (
 	"fmt"
 	"slices"
-	"strings"
 
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
@@ -13,7 +12,7 @@ import (
 
 // furnish sets the host name and the sysctls of namespaces that are the container's own. The launcher made those, of
 // the pod's first container, before the server began; those of other containers are named by a path and were
-// furnished by the first.
+// furnished by the first, but sysctls go to where the container runs.
 func furnish(spec *specs.Spec) error {
 	own := func(kind specs.LinuxNamespaceType) bool {
 		return slices.Contains(spec.Linux.Namespaces, specs.LinuxNamespace{Type: kind})
@@ -23,14 +22,8 @@ func furnish(spec *specs.Spec) error {
 			return fmt.Errorf("set host name %q: %w", spec.Hostname, err)
 		}
 	}
-	sysctls := make(map[string]string)
-	for name, value := range spec.Linux.Sysctl {
-		// A network namespace of CRI's has a path and is the pod's own all the same.
-		if strings.HasPrefix(name, "net.") && joins(spec, specs.NetworkNamespace) || own(specs.IPCNamespace) && !strings.HasPrefix(name, "net.") {
-			sysctls[name] = value
-		}
-	}
-	return sandbox.SetSysctls(sysctls)
+	// A network namespace of CRI's has a path and is the pod's own all the same.
+	return sandbox.SetSysctls(spec.Linux.Sysctl, sandbox.Own{Network: joins(spec, specs.NetworkNamespace), IPC: joins(spec, specs.IPCNamespace)})
 }
 
 // joins tells whether the container has a namespace of that kind, new or not, instead of the host's.

@@ -27,6 +27,9 @@ type launch struct {
 
 // launch starts an engine in the container's cgroup and waits until its guest is loaded.
 func (c *Container) launch(ctx context.Context, p *Process, l launch) (err error) {
+	if err := checkUser(l.process.User); err != nil {
+		return err
+	}
 	var module, artifact *os.File
 	name := l.process.Args[0]
 	if l.module != nil {
@@ -50,14 +53,13 @@ func (c *Container) launch(ctx context.Context, p *Process, l launch) (err error
 			streams.Close()
 		}
 	}()
-	spec := c.Bundle.Spec
 	flags := c.root.cloneflags
 	config := wire.Config{
 		Args:     l.process.Args,
 		Env:      l.process.Env,
 		Cwd:      l.process.Cwd,
 		Preopens: []wire.Preopen{{Guest: "/", Path: "/"}},
-		Memory:   ceiling(resources(spec)),
+		Memory:   c.memoryCeiling(),
 		Jail:     c.root.jailFor(l.process),
 	}
 	if l.root != nil {
@@ -71,14 +73,24 @@ func (c *Container) launch(ctx context.Context, p *Process, l launch) (err error
 		Terminal: p.IO.Terminal, Cloneflags: flags, Starter: c.group.Starter(),
 	})
 	if err != nil {
-		return err
+		return c.explain(err)
 	}
 	if err := e.Ready(ctx); err != nil {
-		if errors.Is(err, engine.ErrRefused) {
-			err = fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
-		}
-		return err
+		return c.explain(err)
 	}
 	p.adopt(e, streams)
 	return nil
+}
+
+// explain says why an engine may not have come up.
+func (c *Container) explain(err error) error {
+	const threads = 16 // more than an engine ever has while it loads
+	pids := resources(c.Bundle.Spec).Pids
+	switch {
+	case errors.Is(err, engine.ErrRefused):
+		return fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
+	case pids != nil && pids.Limit != nil && *pids.Limit > 0 && *pids.Limit < threads:
+		return fmt.Errorf("%w (threads count too, and the pids limit is %d: make it %d or more)", err, *pids.Limit, threads)
+	}
+	return err
 }

@@ -63,15 +63,27 @@ type Pod struct {
 	o Options
 
 	mu         sync.Mutex
-	containers map[string]*Container // guarded by mu; nil while one is being created
+	containers map[string]*Container // guarded by mu
+	creating   map[string]*creation  // guarded by mu; an id is in one of the two maps
+	closed     bool                  // guarded by mu
 }
+
+// creation is a container that is not there yet.
+type creation struct {
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	done   chan struct{}
+}
+
+// errGone ends the creation of a container that nobody wants any more.
+var errGone = fmt.Errorf("deleted while it was being created: %w", errdefs.ErrAborted)
 
 // New returns an empty pod.
 func New(o Options) *Pod {
 	if o.Grace == 0 {
 		o.Grace = 10 * time.Second
 	}
-	return &Pod{o: o, containers: make(map[string]*Container)}
+	return &Pod{o: o, containers: make(map[string]*Container), creating: make(map[string]*creation)}
 }
 
 // Container finds a container by its id.
@@ -89,62 +101,118 @@ func (p *Pod) Container(id string) (*Container, error) {
 func (p *Pod) Empty() bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	return len(p.containers) == 0
+	return len(p.containers) == 0 && len(p.creating) == 0
 }
 
-// Create makes a container from o and loads its guest. When it fails, nothing of it is left.
+// Create makes a container from o and loads its guest. When it fails, also because Delete or Close came meanwhile,
+// nothing of it is left.
 func (p *Pod) Create(ctx context.Context, o ContainerOptions) (*Container, error) {
-	if err := p.reserve(o.ID); err != nil {
-		return nil, err
-	}
-	c, err := p.create(ctx, o)
-	p.mu.Lock()
-	defer p.mu.Unlock()
+	n, err := p.reserve(ctx, o.ID)
 	if err != nil {
-		delete(p.containers, o.ID)
 		return nil, fmt.Errorf("create container %s: %w", o.ID, err)
 	}
-	p.containers[o.ID] = c
+	c, err := p.create(n.ctx, o)
+	if err == nil {
+		err = p.admit(n, o, c)
+	}
+	p.release(n, o.ID)
+	if err != nil {
+		return nil, fmt.Errorf("create container %s: %w", o.ID, err)
+	}
 	return c, nil
 }
 
-func (p *Pod) reserve(id string) error {
+func (p *Pod) reserve(ctx context.Context, id string) (*creation, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, ok := p.containers[id]; ok {
-		return fmt.Errorf("create container %s: %w (delete the old one first)", id, errdefs.ErrAlreadyExists)
+	if p.closed {
+		return nil, fmt.Errorf("the pod's server is ending: %w", errdefs.ErrUnavailable)
 	}
-	p.containers[id] = nil
+	if p.containers[id] != nil || p.creating[id] != nil {
+		return nil, fmt.Errorf("%w (delete the old one first)", errdefs.ErrAlreadyExists)
+	}
+	n := &creation{done: make(chan struct{})}
+	n.ctx, n.cancel = context.WithCancelCause(ctx)
+	p.creating[id] = n
+	return n, nil
+}
+
+// admit makes a new container visible, or destroys it if it is not wanted any more.
+func (p *Pod) admit(n *creation, o ContainerOptions, c *Container) error {
+	p.mu.Lock()
+	err := context.Cause(n.ctx)
+	if err == nil {
+		if o.Announce != nil {
+			o.Announce(c)
+		}
+		p.containers[o.ID] = c
+	}
+	p.mu.Unlock()
+	if err != nil {
+		c.destroy()
+	}
+	return err
+}
+
+func (p *Pod) release(n *creation, id string) {
+	p.mu.Lock()
+	delete(p.creating, id)
+	p.mu.Unlock()
+	n.cancel(nil)
+	close(n.done)
+}
+
+// Delete removes a container whose process has not run or has ended, and all that it owned. One that is being created
+// never comes to be: that is NotFound, once nothing of it is left.
+func (p *Pod) Delete(ctx context.Context, id string) error {
+	p.mu.Lock()
+	c, n := p.containers[id], p.creating[id]
+	if n != nil {
+		n.cancel(errGone)
+	}
+	p.mu.Unlock()
+	if n != nil {
+		select {
+		case <-n.done:
+		case <-ctx.Done():
+			return fmt.Errorf("delete container %s: wait for the end of its creation: %w", id, context.Cause(ctx))
+		}
+	}
+	if c == nil {
+		return fmt.Errorf("delete container %s: %w", id, errdefs.ErrNotFound)
+	}
+	if err := c.remove(); err != nil {
+		return fmt.Errorf("delete container %s: %w", id, err)
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.containers[id] != c {
+		return fmt.Errorf("delete container %s: %w", id, errdefs.ErrNotFound)
+	}
+	delete(p.containers, id)
 	return nil
 }
 
-// Delete removes a container whose process has not run or has ended, and all that it owned. It returns
-// how its process ended.
-func (p *Pod) Delete(ctx context.Context, id string) (*Container, error) {
-	c, err := p.Container(id)
-	if err != nil {
-		return nil, err
-	}
-	if err := c.remove(ctx); err != nil {
-		return nil, fmt.Errorf("delete container %s: %w", id, err)
-	}
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	delete(p.containers, id)
-	return c, nil
-}
-
-// Close ends every container at once and removes it.
+// Close ends every container at once and removes it, those too that are being created. There are none afterwards.
 func (p *Pod) Close() {
 	p.mu.Lock()
-	var all []*Container
-	for _, c := range p.containers {
-		if c != nil {
-			all = append(all, c)
-		}
+	p.closed = true
+	var creating []*creation
+	for _, n := range p.creating {
+		n.cancel(fmt.Errorf("the pod's server is ending: %w", errdefs.ErrUnavailable))
+		creating = append(creating, n)
 	}
 	p.mu.Unlock()
-	for _, c := range all {
-		c.destroy()
+	for _, n := range creating {
+		<-n.done
 	}
+	p.mu.Lock()
+	all := p.containers
+	p.containers = make(map[string]*Container)
+	p.mu.Unlock()
+	var ends sync.WaitGroup
+	for _, c := range all {
+		ends.Go(c.destroy)
+	}
+	ends.Wait()
 }

@@ -2,6 +2,7 @@ package pod
 
 import (
 	"fmt"
+	"math"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -75,6 +76,17 @@ func (r *rootSpec) jailFor(p *specs.Process) jail.Config {
 	return c
 }
 
+// checkUser refuses the one number that is no user's or group's: for setresuid(2) it means no change, which leaves
+// the engine root.
+func checkUser(u specs.User) error {
+	for _, id := range append([]uint32{u.UID, u.GID}, u.AdditionalGids...) {
+		if id == math.MaxUint32 {
+			return fmt.Errorf("user %d:%d, groups %v: %d is no id: %w", u.UID, u.GID, u.AdditionalGids, id, errdefs.ErrInvalidArgument)
+		}
+	}
+	return nil
+}
+
 func resources(spec *specs.Spec) *specs.LinuxResources {
 	if spec.Linux.Resources != nil {
 		return spec.Linux.Resources
@@ -93,6 +105,18 @@ func cgroupsPath(spec *specs.Spec, namespace, id string) string {
 	default:
 		return filepath.Join("/", path)
 	}
+}
+
+// leastMemory is what an engine needs before it has loaded anything, in bytes. With less the kernel would not fail it, but
+// the server's own thread that starts it in the cgroup, and that thread is needed for other containers.
+const leastMemory = 4 << 20
+
+// checkLimits refuses limits with which nothing can start.
+func checkLimits(r *specs.LinuxResources) error {
+	if limit := ceiling(r); limit > 0 && limit < leastMemory {
+		return fmt.Errorf("memory limit of %d bytes: an engine alone needs %d: %w (give the container 16Mi or more)", limit, leastMemory, errdefs.ErrInvalidArgument)
+	}
+	return nil
 }
 
 // ceiling is the limit of a guest's linear memory in bytes; 0 is none.

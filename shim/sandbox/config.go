@@ -15,6 +15,8 @@ type Config struct {
 	Hostname     string
 	CgroupParent string
 	Sysctls      map[string]string
+	// Servers, Searches and DNSOptions are the lines of the pod's resolv.conf; none of them means the node's file.
+	Servers, Searches, DNSOptions []string
 	// HostNetwork and HostIPC tell that the pod shares the node's namespaces.
 	HostNetwork, HostIPC bool
 }
@@ -45,11 +47,25 @@ func (c *Config) parse(b []byte) error {
 		switch n {
 		case 2: // hostname
 			c.Hostname = string(v)
+		case 4: // dns_config
+			return fields(v, c.dns)
 		case 8: // linux
 			return fields(v, c.linux)
 		}
 		return nil
 	})
+}
+
+func (c *Config) dns(n protowire.Number, v []byte, _ uint64) error {
+	switch n {
+	case 1: // servers
+		c.Servers = append(c.Servers, string(v))
+	case 2: // searches
+		c.Searches = append(c.Searches, string(v))
+	case 3: // options
+		c.DNSOptions = append(c.DNSOptions, string(v))
+	}
+	return nil
 }
 
 func (c *Config) linux(n protowire.Number, v []byte, _ uint64) error {

@@ -27,7 +27,7 @@ func TestParseConfigReadsWhatCRIWrites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := Config{Hostname: "web-0", CgroupParent: "/kubepods/pod1", HostNetwork: true, Sysctls: map[string]string{"net.ipv4.ping_group_range": "0 1"}}
+	want := Config{Hostname: "web-0", CgroupParent: "/kubepods/pod1", HostNetwork: true, Servers: []string{"10.0.0.1"}, Sysctls: map[string]string{"net.ipv4.ping_group_range": "0 1"}}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
 	}

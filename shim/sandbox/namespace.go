@@ -1,12 +1,9 @@
 package sandbox
 
 import (
-	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"runtime"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
@@ -56,27 +53,23 @@ func create(flag int, name string) (f *os.File, err error) {
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		runtime.LockOSThread() // for ever: the thread must not be used again
-		if err = unix.Unshare(flag); err == nil {
-			f, err = os.Open("/proc/thread-self/ns/" + name)
+		runtime.LockOSThread()
+		if unix.Gettid() != unix.Getpid() {
+			f, err = unshare(flag, name)
+			return // still locked, so the thread is not used again
 		}
+		// The main thread never ends. While we hold it, another goroutine gets another thread.
+		defer runtime.UnlockOSThread()
+		f, err = create(flag, name)
 	}()
 	<-done
 	return f, err
 }
 
-// SetSysctls writes sysctls of the namespaces that the process is in now, by their dotted names.
-func SetSysctls(sysctls map[string]string) error {
-	var wrong []error
-	for name, value := range sysctls {
-		path := filepath.Join("/proc/sys", strings.ReplaceAll(name, ".", "/"))
-		if !strings.HasPrefix(path, "/proc/sys/") || strings.Contains(name, "/..") {
-			wrong = append(wrong, fmt.Errorf("sysctl %q: not a name", name))
-			continue
-		}
-		if err := os.WriteFile(path, []byte(value), 0); err != nil {
-			wrong = append(wrong, fmt.Errorf("sysctl %s=%s: %w", name, value, err))
-		}
+// unshare moves this thread into a new namespace.
+func unshare(flag int, name string) (*os.File, error) {
+	if err := unix.Unshare(flag); err != nil {
+		return nil, err
 	}
-	return errors.Join(wrong...)
+	return os.Open("/proc/thread-self/ns/" + name)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
@@ -28,19 +29,21 @@ const (
 // Sandbox is the one sandbox of a server. Its methods are safe for concurrent use.
 type Sandbox struct {
 	mu      sync.Mutex
-	id      string    // guarded by mu
-	state   State     // guarded by mu
-	config  Config    // guarded by mu
-	created time.Time // guarded by mu
-	stopped time.Time // guarded by mu
+	id      string        // guarded by mu
+	state   State         // guarded by mu
+	config  Config        // guarded by mu
+	mounts  []specs.Mount // guarded by mu
+	created time.Time     // guarded by mu
+	stopped time.Time     // guarded by mu
 	done    chan struct{}
 }
 
 // New returns an unborn sandbox.
 func New() *Sandbox { return &Sandbox{done: make(chan struct{})} }
 
-// Create moves the process into the sandbox's namespaces. It can be done once.
-func (s *Sandbox) Create(id, netns string, c Config) error {
+// Create moves the process into the sandbox's namespaces and writes the pod's files into its bundle. It can be done
+// once.
+func (s *Sandbox) Create(id, bundle, netns string, c Config) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.state != Unborn {
@@ -61,10 +64,14 @@ func (s *Sandbox) Create(id, netns string, c Config) error {
 			return fmt.Errorf("create sandbox %s: hostname %s: %w", id, c.Hostname, err)
 		}
 	}
-	if err := SetSysctls(c.Sysctls); err != nil {
+	if err := SetSysctls(c.Sysctls, Own{Network: netns != "", IPC: fresh&unix.CLONE_NEWIPC != 0}); err != nil {
 		return fmt.Errorf("create sandbox %s: %w", id, err)
 	}
-	s.id, s.state, s.config, s.created = id, NotReady, c, time.Now()
+	mounts, err := writeFiles(bundle, c)
+	if err != nil {
+		return fmt.Errorf("create sandbox %s: %w", id, err)
+	}
+	s.id, s.state, s.config, s.mounts, s.created = id, NotReady, c, mounts, time.Now()
 	return nil
 }
 
@@ -130,6 +137,28 @@ func (s *Sandbox) Status(id string) (Status, error) {
 		return Status{}, err
 	}
 	return Status{State: s.state, Pid: os.Getpid(), Created: s.created, Stopped: s.stopped, CgroupParent: s.config.CgroupParent}, nil
+}
+
+// Mounts are what every container of the pod gets beside its own: resolv.conf, hosts, hostname and /dev/shm.
+func (s *Sandbox) Mounts() []specs.Mount {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.mounts
+}
+
+// Close is Stop for whatever sandbox there is, when the server ends.
+func (s *Sandbox) Close() {
+	s.mu.Lock()
+	id := s.id
+	s.mu.Unlock()
+	_ = s.Stop(id) // an unborn one has nobody who waits
+}
+
+// Born tells whether Create has succeeded.
+func (s *Sandbox) Born() bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.state != Unborn
 }
 
 // Alive tells whether there is a sandbox that was not stopped: then the server must stay.

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"sync"
 	"time"
 
 	sandboxAPI "github.com/containerd/containerd/api/runtime/sandbox/v1"
@@ -87,7 +88,13 @@ func Run(ctx context.Context, o Options) error {
 	}
 	p := pod.New(pod.Options{Engine: bin, Namespace: o.Namespace, Artifacts: st, Groups: groups})
 	box := sandbox.New()
-	bow := func() { time.AfterFunc(replyDelay, end) }
+	// The name goes at once, so that nobody finds a server that is about to end. It goes once, for the next server of
+	// the same pod may have it meanwhile.
+	hide := sync.OnceFunc(func() { _ = os.Remove(o.Listener.Addr().String()) })
+	bow := func() {
+		hide()
+		time.AfterFunc(replyDelay, end)
+	}
 	router := task.New(task.Options{
 		Pod: p, Images: images, Events: events, Sandbox: box, Namespace: o.Namespace, Shutdown: bow,
 		Linux: func() (taskAPI.TTRPCTaskService, error) { return linux.New(ctx, events) },
@@ -101,26 +108,27 @@ func Run(ctx context.Context, o Options) error {
 	router.Register(s)
 	sandboxAPI.RegisterTTRPCSandboxService(s, task.NewSandbox(box, groups.usage, bow))
 	served := make(chan error, 1)
-	go func() { served <- s.Serve(ctx, o.Listener) }()
+	// Calls outlive ctx: who waits for a container's exit is told it.
+	go func() { served <- s.Serve(context.WithoutCancel(ctx), o.Listener) }()
 	slog.Info("serving pod", "id", o.ID, "namespace", o.Namespace, "address", o.Listener.Addr().String())
 
 	select {
 	case <-ctx.Done():
 	case err = <-served:
 	}
-	return errors.Join(err, shutdown(s, o.Listener, p, events))
+	hide()
+	return errors.Join(err, shutdown(s, router, box, events))
 }
 
-// shutdown takes the server down in order: no new calls, no containers, no events left unsent.
-func shutdown(s *ttrpc.Server, l net.Listener, p *pod.Pod, events *event.Queue) error {
-	// First of all the name goes, so that nobody finds a server that is about to end.
-	_ = os.Remove(l.Addr().String())
+// shutdown takes the server down in order: no containers, no calls, no events left unsent.
+func shutdown(s *ttrpc.Server, router *task.Router, box *sandbox.Sandbox, events *event.Queue) error {
+	router.Close()
+	box.Close()
 	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
 	defer cancel()
 	if s.Shutdown(drain) != nil {
 		s.Close()
 	}
-	p.Close()
 	flush, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
 	return events.Close(flush)

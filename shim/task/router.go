@@ -14,8 +14,11 @@ import (
 	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/api/types/task"
+	"github.com/containerd/errdefs"
 	"github.com/containerd/ttrpc"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/hachi-run/hachi/shim/bundle"
@@ -54,11 +57,12 @@ type Router struct {
 	mu       sync.Mutex
 	linux    taskAPI.TTRPCTaskService // guarded by mu; nil until the first Linux container
 	linuxIDs map[string]bool          // guarded by mu
+	ending   bool                     // guarded by mu: Shutdown was granted
 }
 
 // New returns a router.
 func New(o Options) *Router {
-	w := &wasm{pod: o.Pod, events: o.Events, namespace: o.Namespace}
+	w := &wasm{pod: o.Pod, events: o.Events, namespace: o.Namespace, lives: make(map[*pod.Process]*life)}
 	return &Router{TTRPCTaskService: w, o: o, wasm: w, linuxIDs: make(map[string]bool)}
 }
 
@@ -81,10 +85,14 @@ func (r *Router) choose(id string) service {
 
 // Create finds out what the container is and creates it there.
 func (r *Router) Create(ctx context.Context, q *taskAPI.CreateTaskRequest) (*taskAPI.CreateTaskResponse, error) {
+	if err := r.admit(q.ID); err != nil {
+		return nil, err
+	}
 	b, err := bundle.Open(q.Bundle)
 	if err != nil {
 		return nil, err
 	}
+	changed := b.Mount(r.o.Sandbox.Mounts())
 	if b.Sandbox() {
 		return r.wasm.create(ctx, q, b, nil)
 	}
@@ -94,9 +102,28 @@ func (r *Router) Create(ctx context.Context, q *taskAPI.CreateTaskRequest) (*tas
 	}
 	slog.Info("create container", "id", q.ID, "kind", img.Kind)
 	if img.Kind == image.Linux {
+		if changed { // runc reads the file
+			if err := b.Save(); err != nil {
+				return nil, err
+			}
+		}
 		return r.createLinux(ctx, q)
 	}
 	return r.wasm.create(ctx, q, b, img)
+}
+
+// admit refuses what must not be tried.
+func (r *Router) admit(id string) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.ending {
+		return fmt.Errorf("create container %s: the pod's server is ending: %w", id, errdefs.ErrUnavailable)
+	}
+	// The Wasm containers' service looks after its own ids.
+	if r.linuxIDs[id] {
+		return fmt.Errorf("create container %s: %w (delete the old one first)", id, errdefs.ErrAlreadyExists)
+	}
+	return nil
 }
 
 func (r *Router) createLinux(ctx context.Context, q *taskAPI.CreateTaskRequest) (*taskAPI.CreateTaskResponse, error) {
@@ -110,6 +137,10 @@ func (r *Router) createLinux(ctx context.Context, q *taskAPI.CreateTaskRequest) 
 		r.linux = linux
 	}
 	linux := r.linux
+	if _, err := r.o.Pod.Container(q.ID); err == nil || r.linuxIDs[q.ID] {
+		r.mu.Unlock()
+		return nil, fmt.Errorf("create container %s: %w (delete the old one first)", q.ID, errdefs.ErrAlreadyExists)
+	}
 	r.linuxIDs[q.ID] = true
 	r.mu.Unlock()
 	reply, err := linux.Create(ctx, q)
@@ -130,10 +161,14 @@ func (r *Router) Shutdown(context.Context, *taskAPI.ShutdownRequest) (*emptypb.E
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.linuxIDs) == 0 && r.o.Pod.Empty() && !r.o.Sandbox.Alive() {
+		r.ending = true
 		r.o.Shutdown()
 	}
 	return empty, nil
 }
+
+// Close ends all Wasm containers and tells their exits; it is for the end of the server.
+func (r *Router) Close() { r.wasm.close() }
 
 // Connect tells the pids of a container, or of the sandbox, whose task is the server itself.
 func (r *Router) Connect(ctx context.Context, q *taskAPI.ConnectRequest) (*taskAPI.ConnectResponse, error) {
@@ -160,7 +195,8 @@ type linuxContainers struct {
 // Delete also forgets the container.
 func (l linuxContainers) Delete(ctx context.Context, q *taskAPI.DeleteRequest) (*taskAPI.DeleteResponse, error) {
 	reply, err := l.TTRPCTaskService.Delete(ctx, q)
-	if err == nil && q.ExecID == "" {
+	// NotFound is also the end of one whose Create has failed a moment ago.
+	if (err == nil || status.Code(err) == codes.NotFound) && q.ExecID == "" {
 		l.router.forget(q.ID)
 	}
 	return reply, err

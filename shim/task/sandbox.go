@@ -36,7 +36,7 @@ func (s *Sandbox) CreateSandbox(_ context.Context, r *sandboxAPI.CreateSandboxRe
 	if err != nil {
 		return nil, err
 	}
-	return &sandboxAPI.CreateSandboxResponse{}, s.sandbox.Create(r.SandboxID, r.NetnsPath, c)
+	return &sandboxAPI.CreateSandboxResponse{}, s.sandbox.Create(r.SandboxID, r.BundlePath, r.NetnsPath, c)
 }
 
 // StartSandbox makes the pod ready. containerd's NRI wants some spec of it.
@@ -89,9 +89,9 @@ func (s *Sandbox) PingSandbox(context.Context, *sandboxAPI.PingRequest) (*sandbo
 	return &sandboxAPI.PingResponse{}, nil
 }
 
-// ShutdownSandbox ends the pod and then the server.
+// ShutdownSandbox ends the pod and then the server, also one whose sandbox could not be created.
 func (s *Sandbox) ShutdownSandbox(_ context.Context, r *sandboxAPI.ShutdownSandboxRequest) (*sandboxAPI.ShutdownSandboxResponse, error) {
-	if err := s.sandbox.Stop(r.SandboxID); err != nil && !errdefs.IsNotFound(err) {
+	if err := s.sandbox.Stop(r.SandboxID); err != nil && s.sandbox.Born() {
 		return nil, err
 	}
 	s.shutdown()

@@ -31,7 +31,16 @@ type wasm struct {
 	pod       *pod.Pod
 	events    Events
 	namespace string
-	lives     sync.Map // *pod.Process -> *life
+	following sync.WaitGroup // who waits for exits to tell
+
+	mu    sync.Mutex
+	lives map[*pod.Process]*life // guarded by mu
+}
+
+// close ends all containers and tells their exits.
+func (s *wasm) close() {
+	s.pod.Close()
+	s.following.Wait()
 }
 
 // create makes a container of img, or the pause container when img is nil.
@@ -43,17 +52,17 @@ func (s *wasm) create(ctx context.Context, r *taskAPI.CreateTaskRequest, b bundl
 	for _, m := range r.Rootfs {
 		o.Rootfs = append(o.Rootfs, specs.Mount{Destination: m.Target, Type: m.Type, Source: m.Source, Options: m.Options})
 	}
+	o.Announce = func(c *pod.Container) {
+		s.follow(c, c.Init, topicCreate, &events.TaskCreate{
+			ContainerID: r.ID, Bundle: r.Bundle, Rootfs: r.Rootfs, Pid: uint32(c.Init.Pid()),
+			IO: &events.TaskIO{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal},
+		})
+	}
 	c, err := s.pod.Create(ctx, o)
 	if err != nil {
 		return nil, err
 	}
-	pid := uint32(c.Init.Pid())
-	s.send(topicCreate, &events.TaskCreate{
-		ContainerID: r.ID, Bundle: r.Bundle, Rootfs: r.Rootfs, Pid: pid,
-		IO: &events.TaskIO{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal},
-	})
-	s.follow(r.ID, c.Init)
-	return &taskAPI.CreateTaskResponse{Pid: pid}, nil
+	return &taskAPI.CreateTaskResponse{Pid: uint32(c.Init.Pid())}, nil
 }
 
 func (s *wasm) stdio(id, stdin, stdout, stderr string, terminal bool) stdio.Config {
@@ -70,7 +79,10 @@ func (s *wasm) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.Sta
 	if err != nil {
 		return nil, err
 	}
-	l := s.life(p)
+	l, err := s.life(p)
+	if err != nil {
+		return nil, fmt.Errorf("start: %w", err)
+	}
 	l.Lock()
 	defer l.Unlock()
 	if _, err := c.Start(ctx, r.ExecID); err != nil {
@@ -97,24 +109,28 @@ func (s *wasm) find(id, exec string) (*pod.Container, *pod.Process, error) {
 
 func (s *wasm) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAPI.DeleteResponse, error) {
 	c, p, err := s.find(r.ID, r.ExecID)
+	if err != nil && r.ExecID == "" {
+		// containerd gave up waiting for Create, and now nothing of it may stay.
+		return nil, s.pod.Delete(ctx, r.ID)
+	}
 	if err != nil {
 		return nil, err
+	}
+	l, err := s.life(p)
+	if err != nil {
+		return nil, fmt.Errorf("delete: %w", err)
 	}
 	if r.ExecID != "" {
 		_, err = c.DeleteExec(r.ExecID)
 	} else {
-		_, err = s.pod.Delete(ctx, r.ID)
+		err = s.pod.Delete(ctx, r.ID)
 	}
 	if err != nil {
 		return nil, err
 	}
+	<-l.told
+	s.forget(c, p)
 	x, pid := p.Exit(), uint32(p.Pid())
-	select {
-	case <-p.Done():
-		<-s.life(p).told
-	default: // an exec that never ran has no exit to tell
-	}
-	s.lives.Delete(p)
 	if r.ExecID == "" {
 		s.send(topicDelete, &events.TaskDelete{ContainerID: r.ID, Pid: pid, ExitStatus: x.Code, ExitedAt: timestamppb.New(x.At)})
 	}
@@ -195,8 +211,7 @@ func (s *wasm) Exec(_ context.Context, r *taskAPI.ExecProcessRequest) (*emptypb.
 	if err != nil {
 		return nil, err
 	}
-	s.follow(r.ID, p)
-	s.send(topicExecAdded, &events.TaskExecAdded{ContainerID: r.ID, ExecID: r.ExecID})
+	s.follow(c, p, topicExecAdded, &events.TaskExecAdded{ContainerID: r.ID, ExecID: r.ExecID})
 	return empty, nil
 }
 
@@ -224,11 +239,7 @@ func (s *wasm) Pause(_ context.Context, r *taskAPI.PauseRequest) (*emptypb.Empty
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Pause(); err != nil {
-		return nil, err
-	}
-	s.send(topicPaused, &events.TaskPaused{ContainerID: r.ID})
-	return empty, nil
+	return empty, s.inLife(c, topicPaused, &events.TaskPaused{ContainerID: r.ID}, c.Pause)
 }
 
 func (s *wasm) Resume(_ context.Context, r *taskAPI.ResumeRequest) (*emptypb.Empty, error) {
@@ -236,11 +247,22 @@ func (s *wasm) Resume(_ context.Context, r *taskAPI.ResumeRequest) (*emptypb.Emp
 	if err != nil {
 		return nil, err
 	}
-	if err := c.Resume(); err != nil {
-		return nil, err
+	return empty, s.inLife(c, topicResumed, &events.TaskResumed{ContainerID: r.ID}, c.Resume)
+}
+
+// inLife does something with a container and tells it, before its exit is told.
+func (s *wasm) inLife(c *pod.Container, topic string, event any, do func() error) error {
+	l, err := s.life(c.Init)
+	if err != nil {
+		return err
 	}
-	s.send(topicResumed, &events.TaskResumed{ContainerID: r.ID})
-	return empty, nil
+	l.Lock()
+	defer l.Unlock()
+	if err := do(); err != nil {
+		return err
+	}
+	s.send(topic, event)
+	return nil
 }
 
 func (s *wasm) Update(_ context.Context, r *taskAPI.UpdateTaskRequest) (*emptypb.Empty, error) {

@@ -1,0 +1,10 @@
+//go:build !go1.26
+
+package net
+
+import "context"
+
+// cgoLookupCNAME leaves the question to Go's resolver.
+func cgoLookupCNAME(ctx context.Context, name string) (cname string, err error, completed bool) {
+	return "", errOnlyAddresses, false
+}

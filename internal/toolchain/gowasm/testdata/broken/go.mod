@@ -1,0 +1,3 @@
+module hachi.test/broken
+
+go 1.24

@@ -1,0 +1,3 @@
+module hachi.test/flags
+
+go 1.24

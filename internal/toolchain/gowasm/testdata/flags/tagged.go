@@ -1,0 +1,5 @@
+//go:build bees
+
+package main
+
+func init() { tagged = "bees" }

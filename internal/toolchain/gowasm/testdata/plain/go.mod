@@ -1,0 +1,3 @@
+module hachi.test/plain
+
+go 1.24
