@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"bufio"
 	"context"
 	"fmt"
@@ -73,7 +74,11 @@ func TestParentDies(t *testing.T) {
 				t.Fatal(err)
 			}
 			died := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}}
-			if n, err := unix.Poll(died, int((5 * time.Second).Milliseconds())); n != 1 {
+			n, err := unix.Poll(died, int((5 * time.Second).Milliseconds()))
+			for errors.Is(err, unix.EINTR) {
+				n, err = unix.Poll(died, int((5 * time.Second).Milliseconds()))
+			}
+			if n != 1 {
 				t.Errorf("engine %d lives without its parent (%v)", pid, err)
 				_ = unix.Kill(pid, unix.SIGKILL)
 			}

@@ -61,9 +61,20 @@ func Load(ctx context.Context, c *wire.Config) (*Guest, error) {
 	}
 	if err != nil {
 		g.Close(ctx)
-		return nil, fmt.Errorf("load %s: %w", c.Module.Name, err)
+		return nil, fmt.Errorf("load %s: %w", c.Module.Name, brief(err))
 	}
 	return g, nil
+}
+
+// longest is how much of an error is kept, in bytes. A module chooses the names in it.
+const longest = 2 << 10
+
+// brief is err, or the beginning of what it says if that is long.
+func brief(err error) error {
+	if s := err.Error(); len(s) > longest {
+		return errors.New(s[:longest] + "...")
+	}
+	return err
 }
 
 // Run runs the guest to its end, or until it is plain that it does not notice that it was stopped; the process should

@@ -24,6 +24,8 @@ import (
 //	internal/engine/wazevo/engine_cache.go    the order and sizes of reads in deserializeCompiledModule, and fileCacheKey
 //	internal/engine/wazevo/engine.go          whether anything but code and offsets is taken from the real module (NewModuleContextOffsetData)
 //	internal/wasm/store.go                    when data segments are applied, and the allocator asked
+//	internal/engine/wazevo/call_engine.go     the stack of a callEngine: when it is grown, cloned or replaced (UseStack)
+//	config.go, internal/wasm/module.go        compiledModule's field module and the section of imports
 //	internal/platform/cpuid_*.go              the features in layout.CPU
 //
 // then set layout.Wazero, increase layout.Version if the format did not, and run the package's tests on amd64 and arm64.

@@ -88,6 +88,9 @@ func Parse(wasm []byte) (*Module, error) {
 	if err := m.bound(); err != nil {
 		return nil, err
 	}
+	if err := m.boundTables(); err != nil {
+		return nil, fmt.Errorf("%w: tables: %w", ErrBadModule, err)
+	}
 	return m, nil
 }
 
