@@ -1,4 +1,5 @@
-// Package wasi runs the preview1 programs of WebAssembly/wasi-testsuite against runtime/wasi.
+// Package wasi runs the preview1 programs of WebAssembly/wasi-testsuite: against runtime/wasi in this process, and
+// through hachi run.
 //
 // The suite is not part of this repository. Check out its branch prod/testsuite-base, which carries the
 // built programs, and name the directory:

@@ -15,8 +15,8 @@ import (
 
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/sys"
-	"go.uber.org/goleak"
 
+	"github.com/hachi-run/hachi/internal/testenv"
 	"github.com/hachi-run/hachi/runtime/wasi"
 )
 
@@ -38,9 +38,31 @@ type specification struct {
 	Stderr   *string           `json:"stderr"`
 }
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 
+// program is one program of the suite and what it is to be given.
+type program struct {
+	specification
+	file string
+	// root is a copy of its directory, "" if it has none.
+	root string
+}
+
+// outcome is how a program ended.
+type outcome struct {
+	code           uint32
+	stdout, stderr string
+}
+
+// TestSuite runs every program in this process, on runtime/wasi alone.
 func TestSuite(t *testing.T) {
+	cache := wazero.NewCompilationCache()
+	t.Cleanup(func() { _ = cache.Close(context.Background()) })
+	forEach(t, func(t *testing.T, p program) (outcome, error) { return direct(t, cache, p) })
+}
+
+// forEach runs all programs of the suite by one driver.
+func forEach(t *testing.T, drive func(*testing.T, program) (outcome, error)) {
 	if *suite == "" {
 		t.Skip("wasi-testsuite is not part of this repository: name its directory with -suite DIR (branch prod/testsuite-base)")
 	}
@@ -51,29 +73,52 @@ func TestSuite(t *testing.T) {
 	if len(files) < programs {
 		t.Fatalf("%s has %d preview1 programs, want at least %d (is it the branch prod/testsuite-base?)", *suite, len(files), programs)
 	}
-	cache := wazero.NewCompilationCache()
-	t.Cleanup(func() { _ = cache.Close(context.Background()) })
 	for _, file := range files {
 		name, _ := filepath.Rel(filepath.Join(*suite, "tests"), file)
 		t.Run(strings.Replace(name, "/testsuite/wasm32-wasip1", "", 1), func(t *testing.T) {
-			runProgram(t, cache, file)
+			p := prepare(t, file)
+			o, err := drive(t, p)
+			p.judge(t, o, err)
 		})
 	}
 }
 
-func runProgram(t *testing.T, cache wazero.CompilationCache, file string) {
-	spec := readSpecification(t, strings.TrimSuffix(file, ".wasm")+".json")
-	options := wasi.Options{Args: append([]string{filepath.Base(file)}, spec.Args...)}
-	for k, v := range spec.Env {
-		options.Env = append(options.Env, k+"="+v)
-	}
-	if spec.Root != "" {
+func prepare(t *testing.T, file string) program {
+	p := program{specification: readSpecification(t, strings.TrimSuffix(file, ".wasm")+".json"), file: file}
+	if p.Root != "" {
 		// Programs write into their root, and the suite's directory is not ours to change.
-		root := t.TempDir()
-		if err := os.CopyFS(root, withoutLeftovers{os.DirFS(filepath.Join(filepath.Dir(file), spec.Root))}); err != nil {
+		p.root = t.TempDir()
+		if err := os.CopyFS(p.root, withoutLeftovers{os.DirFS(filepath.Join(filepath.Dir(file), p.Root))}); err != nil {
 			t.Fatal(err)
 		}
-		dir, err := os.Open(root)
+	}
+	return p
+}
+
+func (p program) environ() (env []string) {
+	for k, v := range p.Env {
+		env = append(env, k+"="+v)
+	}
+	return env
+}
+
+func (p program) judge(t *testing.T, o outcome, err error) {
+	switch {
+	case err != nil:
+		t.Errorf("%v\nstderr: %s", err, o.stderr)
+	case o.code != p.ExitCode:
+		t.Errorf("exit code %d, want %d\nstdout: %s\nstderr: %s", o.code, p.ExitCode, o.stdout, o.stderr)
+	case p.Stdout != nil && o.stdout != *p.Stdout:
+		t.Errorf("stdout %q, want %q", o.stdout, *p.Stdout)
+	case p.Stderr != nil && o.stderr != *p.Stderr:
+		t.Errorf("stderr %q, want %q", o.stderr, *p.Stderr)
+	}
+}
+
+func direct(t *testing.T, cache wazero.CompilationCache, p program) (o outcome, err error) {
+	options := wasi.Options{Args: append([]string{filepath.Base(p.file)}, p.Args...), Env: p.environ()}
+	if p.root != "" {
+		dir, err := os.Open(p.root)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -89,18 +134,9 @@ func runProgram(t *testing.T, cache wazero.CompilationCache, file string) {
 	var stdout, stderr func() string
 	options.Stdout, stdout = capture(t)
 	options.Stderr, stderr = capture(t)
-
-	code, err := run(cache, file, options)
-	switch out, errOut := stdout(), stderr(); {
-	case err != nil:
-		t.Errorf("%v\nstderr: %s", err, errOut)
-	case code != spec.ExitCode:
-		t.Errorf("exit code %d, want %d\nstdout: %s\nstderr: %s", code, spec.ExitCode, out, errOut)
-	case spec.Stdout != nil && out != *spec.Stdout:
-		t.Errorf("stdout %q, want %q", out, *spec.Stdout)
-	case spec.Stderr != nil && errOut != *spec.Stderr:
-		t.Errorf("stderr %q, want %q", errOut, *spec.Stderr)
-	}
+	o.code, err = run(cache, p.file, options)
+	o.stdout, o.stderr = stdout(), stderr()
+	return o, err
 }
 
 func readSpecification(t *testing.T, file string) (spec specification) {
