@@ -121,7 +121,7 @@ fuzz: ## Every fuzz target for FUZZTIME (10s)
 	done
 
 # What the tests use beside Go: a C compiler for Wasm guests, runc to compare with, ip for namespaces.
-DEBS := runc clang lld wasi-libc libclang-rt-14-dev-wasm32 iproute2 gcc libc6-dev busybox-static mariadb-server
+DEBS := runc clang lld wasi-libc libclang-rt-14-dev-wasm32 iproute2 gcc libc6-dev busybox-static mariadb-server rustc libstd-rust-dev-wasm32
 
 .PHONY: deps
 deps: ## Install what the tests need and is missing (Debian, root)

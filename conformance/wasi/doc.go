@@ -6,5 +6,5 @@
 //
 //	go test ./conformance/wasi -suite DIR
 //
-// or set HACHI_WASI_SUITE. There is no list of exceptions: every program has to pass.
+// or set HACHI_WASI_SUITE. adapter.py is for the suite's own runner. There is no list of exceptions: every program has to pass.
 package wasi
