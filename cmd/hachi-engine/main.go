@@ -2,6 +2,7 @@
 //
 //	hachi-engine run       reads its configuration from the control socket, descriptor 3 (see runtime/wire)
 //	hachi-engine compile   compiles the module on descriptor 3 into the artefact on descriptor 4
+//	hachi-engine hold      is the first process of a pod's shared pid namespace until descriptor 3 ends
 //
 // run exits with the guest's code; compile exits with 0, or 1 and the reason on stderr.
 package main
@@ -28,10 +29,23 @@ func run(ctx context.Context, args []string) int {
 			return serve(ctx)
 		case "compile":
 			return compile(ctx)
+		case "hold":
+			return hold()
 		}
 	}
-	fmt.Fprintln(os.Stderr, "usage: hachi-engine run|compile (the shim starts it; for yourself use hachi run)")
+	fmt.Fprintln(os.Stderr, "usage: hachi-engine run|compile|hold (the shim starts it; for yourself use hachi run)")
 	return 64
+}
+
+// hold keeps a pid namespace. Orphans in it become this process's children, and go without being waited for.
+func hold() int {
+	signal.Ignore(syscall.SIGCHLD, syscall.SIGTERM, syscall.SIGINT, syscall.SIGHUP)
+	if err := jail.Compiler(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	_, _ = os.NewFile(3, "life").Read(make([]byte, 1)) // nothing is ever written
+	return 0
 }
 
 func compile(ctx context.Context) int {

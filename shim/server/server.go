@@ -95,8 +95,10 @@ func Run(ctx context.Context, o Options) error {
 		hide()
 		time.AfterFunc(replyDelay, end)
 	}
+	pids := &sandbox.PIDs{Binary: bin, Start: groups.start}
+	defer pids.Close()
 	router := task.New(task.Options{
-		Pod: p, Images: images, Events: events, Sandbox: box, Namespace: o.Namespace, Shutdown: bow,
+		Pod: p, Images: images, Events: events, Sandbox: box, PIDs: pids, Namespace: o.Namespace, Shutdown: bow,
 		Linux: func() (taskAPI.TTRPCTaskService, error) { return linux.New(ctx, events) },
 	})
 	trim := newTrimmer()

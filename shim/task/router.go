@@ -39,6 +39,8 @@ type Options struct {
 	Events Events
 	// Sandbox is the pod's sandbox where containerd uses the sandbox service, else unborn.
 	Sandbox *sandbox.Sandbox
+	// PIDs is the process id namespace that Linux containers of the pod may share.
+	PIDs *sandbox.PIDs
 	// Namespace is containerd's.
 	Namespace string
 	// Linux starts the service of Linux containers; it is called when the first one comes.
@@ -102,7 +104,11 @@ func (r *Router) Create(ctx context.Context, q *taskAPI.CreateTaskRequest) (*tas
 	}
 	slog.Info("create container", "id", q.ID, "kind", img.Kind)
 	if img.Kind == image.Linux {
-		if changed { // runc reads the file
+		shared, err := r.o.PIDs.Redirect(b.Spec)
+		if err != nil {
+			return nil, fmt.Errorf("create container %s: %w", q.ID, err)
+		}
+		if changed || shared { // runc reads the file
 			if err := b.Save(); err != nil {
 				return nil, err
 			}
