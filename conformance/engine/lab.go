@@ -87,26 +87,26 @@ func (l *lab) compile(ctx context.Context, p program) (time.Duration, error) {
 	return time.Since(began), err
 }
 
-// start starts an engine with the program loaded and not yet running. A listener becomes the guest's.
-func (l *lab) start(ctx context.Context, p program, starter engine.Starter, listener *os.File) (*engine.Process, error) {
-	o := engine.Options{Binary: l.engine, Name: filepath.Base(p.file), Config: wire.Config{Args: []string{"guest"}}, Starter: starter}
-	if listener != nil {
-		o.Listeners = []engine.Listener{{Name: "http", File: listener}}
+// start starts an engine with the program loaded and not yet running. With an address it listens there for the guest.
+func (l *lab) start(ctx context.Context, p program, starter engine.Starter, address string) (*engine.Process, error) {
+	g := engine.Guest{Name: filepath.Base(p.file), Config: wire.Config{Args: []string{"guest"}}}
+	if address != "" {
+		g.Config.Listeners = []wire.Listener{{Name: "http", Address: address}}
 	}
 	var err error
-	if o.Module, err = os.Open(p.file); err != nil {
+	if g.Module, err = os.Open(p.file); err != nil {
 		return nil, err
 	}
-	defer o.Module.Close()
-	if o.Artifact, err = os.Open(p.artifact); err != nil {
+	defer g.Module.Close()
+	if g.Artifact, err = os.Open(p.artifact); err != nil {
 		return nil, err
 	}
-	defer o.Artifact.Close()
-	e, err := engine.Start(o)
+	defer g.Artifact.Close()
+	e, err := engine.Start(engine.Options{Binary: l.engine, Starter: starter})
 	if err != nil {
 		return nil, err
 	}
-	return e, e.Ready(ctx)
+	return e, e.Load(ctx, g)
 }
 
 func end(e *engine.Process) {
@@ -125,4 +125,13 @@ func listen() (*os.File, string, error) {
 	defer l.Close()
 	f, err := l.(*net.TCPListener).File()
 	return f, l.Addr().String(), err
+}
+
+// free is an address on loopback that nobody listens on.
+func free() (string, error) {
+	f, address, err := listen()
+	if err != nil {
+		return "", err
+	}
+	return address, f.Close()
 }

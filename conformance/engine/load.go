@@ -116,7 +116,7 @@ func (l *lab) processes(ctx context.Context) (rows []row) {
 				break
 			}
 			began := time.Now()
-			e, err := l.start(ctx, p.program, nil, nil)
+			e, err := l.start(ctx, p.program, nil, "")
 			if err != nil {
 				break
 			}

@@ -26,12 +26,11 @@ func (l *lab) memory(ctx context.Context) ([]row, error) {
 			if p.file == "" {
 				continue
 			}
-			listener, _, err := listen()
+			address, err := free()
 			if err != nil {
 				return nil, err
 			}
-			e, err := l.start(ctx, p, nil, listener)
-			listener.Close()
+			e, err := l.start(ctx, p, nil, address)
 			if err != nil {
 				return nil, err
 			}

@@ -25,7 +25,7 @@ func (l *lab) quota(ctx context.Context) ([]row, error) {
 	var rows []row
 	for _, cpus := range []float64{0.2, 0.5} {
 		r := row{what: fmt.Sprintf("CPU limit of %g kept by hachi run, error", cpus), unit: "%", atMost: 10}
-		e, err := l.start(ctx, l.spin, nil, nil)
+		e, err := l.start(ctx, l.spin, nil, "")
 		if err != nil {
 			return nil, err
 		}
@@ -52,7 +52,7 @@ func (l *lab) quota(ctx context.Context) ([]row, error) {
 		if err != nil {
 			return nil, err
 		}
-		e, err := l.start(ctx, l.spin, inside(g), nil)
+		e, err := l.start(ctx, l.spin, inside(g), "")
 		if err == nil {
 			if err = e.Run(); err == nil {
 				r.ours = deviations(e.Pid(), cpus)

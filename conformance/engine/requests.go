@@ -10,12 +10,11 @@ import (
 
 // requests measures the sample server with keep-alive connections, as a guest and native, one after the other.
 func (l *lab) requests(ctx context.Context) ([]row, error) {
-	listener, guestAddress, err := listen()
+	guestAddress, err := free()
 	if err != nil {
 		return nil, err
 	}
-	e, err := l.start(ctx, l.http, nil, listener)
-	listener.Close()
+	e, err := l.start(ctx, l.http, nil, guestAddress)
 	if err != nil {
 		return nil, err
 	}

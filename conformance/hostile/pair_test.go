@@ -49,13 +49,12 @@ func begin(t *testing.T, file, volume string, args ...string) *running {
 		t.Fatal(err)
 	}
 	defer w.Close()
-	o := engine.Options{Binary: binary, Module: module, Artifact: artifact, Name: filepath.Base(file), Stdout: w, Stderr: w,
-		Config: wire.Config{Args: append([]string{file}, args...)}}
+	g := engine.Guest{Name: filepath.Base(file), Files: wire.Files{Module: module, Artifact: artifact}, Config: wire.Config{Args: append([]string{file}, args...)}}
 	if volume != "" {
-		o.Config.Preopens = []wire.Preopen{{Guest: "/v", Path: volume}}
-		o.Config.Jail.Paths = []jail.Path{{Path: volume}}
+		g.Config.Preopens = []wire.Preopen{{Guest: "/v", Path: volume}}
+		g.Config.Jail.Paths = []jail.Path{{Path: volume}}
 	}
-	p, err := engine.Start(o)
+	p, err := engine.Start(engine.Options{Binary: binary, Stdout: w, Stderr: w})
 	if err != nil {
 		r.Close()
 		t.Fatal(err)
@@ -70,7 +69,7 @@ func begin(t *testing.T, file, volume string, args ...string) *running {
 		p.Kill()
 		<-p.Done()
 	})
-	if err = p.Ready(context.Background()); err == nil {
+	if err = p.Load(context.Background(), g); err == nil {
 		err = p.Run()
 	}
 	if err != nil {

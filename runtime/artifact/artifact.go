@@ -38,4 +38,4 @@ const MaxModule = 256 << 20
 // Features are what guests may use. Code compiled with other features does not fit, so Load sets them
 // whatever its RuntimeConfig says.
 const Features = api.CoreFeaturesV2 | experimental.CoreFeaturesThreads | experimental.CoreFeaturesTailCall |
-	experimental.CoreFeaturesExtendedConst
+	experimental.CoreFeaturesExtendedConst | experimental.CoreFeaturesExceptionHandling

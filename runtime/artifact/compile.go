@@ -53,7 +53,7 @@ func compile(ctx context.Context, wasm []byte, out io.WriterAt) error {
 	if err != nil {
 		return err
 	}
-	table.Names = names(original, flags&layout.Preemptible != 0)
+	table.Names = names(original, m)
 	head, code, tail, err := inside.Split(entry)
 	if err != nil {
 		return err
@@ -85,15 +85,18 @@ func compile(ctx context.Context, wasm []byte, out io.WriterAt) error {
 	return w.Finish(flags)
 }
 
-// names returns the functions' names by the indices that they have at run time.
-func names(m *rewrite.Module, preemptible bool) map[uint32]string {
-	old := m.Names()
-	if !preemptible {
+// names returns the functions' names by the indices that they have in run, which is the original or its preemptible form.
+func names(original, run *rewrite.Module) map[uint32]string {
+	old := original.Names()
+	if run == original {
 		return old
 	}
-	moved := make(map[uint32]string, len(old))
+	moved := make(map[uint32]string, len(old)+len(run.Added))
 	for i, name := range old {
-		moved[m.NewIndex(i)] = name
+		moved[original.NewIndex(i)] = name
+	}
+	for i, name := range run.Added {
+		moved[i] = name
 	}
 	return moved
 }

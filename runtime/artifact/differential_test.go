@@ -32,6 +32,11 @@ func behaviour(ctx context.Context, rt wazero.Runtime, instantiate func() (api.M
 		return "environment: " + err.Error()
 	}
 	m, err := instantiate()
+	if err == nil {
+		if f := StartFunction(m); f != nil {
+			_, err = f.Call(ctx)
+		}
+	}
 	if err != nil {
 		return out.String() + "instantiate: " + firstLine(err)
 	}

@@ -58,7 +58,6 @@ func TestHostileModulesAreRefusedCheaply(t *testing.T) {
 		"type mismatch":         {function("\x00\x41\x00\x0b"), "rebuild"},
 		"code without function": {header + section(10, "\x01\x02\x00\x0b"), "inconsistent"},
 		"data without memory":   {header + section(11, "\x01\x00\x41\x00\x0b\x01x"), "unknown memory"},
-		"exceptions":            {header + section(13, "\x00"), "tag section"},
 		"nested too deep":       {function("\x00" + strings.Repeat("\x02\x40", 60_000) + strings.Repeat("\x0b", 60_001)), "nest"},
 		"too many names": {header + section(1, "\x01\x60\x00\x00") + section(3, leb(50_000)+strings.Repeat("\x00", 50_000)) +
 			section(7, leb(50_000)+strings.Repeat("\x00\x00\x00", 50_000)), "exports of"},

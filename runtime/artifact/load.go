@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/tetratelabs/wazero"
+	"github.com/tetratelabs/wazero/api"
 	"github.com/tetratelabs/wazero/experimental"
 
 	"github.com/hachi-run/hachi/runtime/artifact/inside"
@@ -57,6 +58,11 @@ func Load(ctx context.Context, o LoadOptions) (wazero.Runtime, wazero.CompiledMo
 	}
 	return loadPlain(ctx, o)
 }
+
+// StartFunction is what has to be called before all else of an instance's; nil if there is nothing. A module's own start
+// function is not run when Load's modules are instantiated, so that the host chooses its stack. Modules that cannot be
+// preempted keep theirs.
+func StartFunction(m api.Module) api.Function { return m.ExportedFunction(rewrite.Start) }
 
 func loadPlain(ctx context.Context, o LoadOptions) (wazero.Runtime, wazero.CompiledModule, error) {
 	if o.Module == nil {

@@ -53,7 +53,7 @@ func BenchmarkOverhead(b *testing.B) {
 	for _, k := range []struct {
 		name   string
 		rounds uint64
-	}{{"mix", 300_000}, {"sieve", 2}, {"bodies", 200_000}, {"fib", 30}, {"matrix", 20}, {"sum", 500}} {
+	}{{"mix", 15_000}, {"sieve", 1}, {"bodies", 10_000}, {"fib", 24}, {"matrix", 1}, {"sum", 20}} {
 		b.Run(k.name, func(b *testing.B) {
 			var a, c time.Duration
 			for b.Loop() { // the best of several, interleaved, is what the code can do

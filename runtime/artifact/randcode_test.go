@@ -6,7 +6,7 @@ func (g *randModule) stmt(depth int) {
 		g.op(0x01)
 		return
 	}
-	n := 12
+	n := 13
 	if depth <= 0 {
 		n = 5
 	}
@@ -64,23 +64,80 @@ func (g *randModule) stmt(depth int) {
 		g.address(depth - 1)
 		if g.one(2) {
 			g.expr(i32, depth-1)
-			g.i32Const(int32(g.IntN(100)))
+			g.size(depth)
 			g.op(0xfc, 11, 0)
 		} else {
 			g.address(depth - 1)
-			g.i32Const(int32(g.IntN(100)))
+			g.size(depth)
 			g.op(0xfc, 10, 0, 0)
 		}
 	case 11: // a switch
 		g.op(0x02, 0x40, 0x02, 0x40)
 		g.labels = append(g.labels, 0, 0)
 		g.expr(i32, depth-1)
-		g.op(0x0e, 2, 0, 1, 0)
+		g.op(0x0e, 2, g.label(), 1, g.label())
 		g.op(0x0b)
 		g.labels = g.labels[:len(g.labels)-1]
 		g.stmt(depth - 1)
 		g.op(0x0b)
 		g.labels = g.labels[:len(g.labels)-1]
+	case 12:
+		g.dispatch(depth)
+	}
+}
+
+// dispatch is a loop whose head jumps to where a local says, as Go's compiler makes them.
+func (g *randModule) dispatch(depth int) {
+	i := g.local(i32)
+	if i < 0 {
+		return
+	}
+	jump := func(label byte) {
+		g.expr(i32, depth-1)
+		g.op(0x04, 0x40)
+		g.i32Const(int32(g.IntN(3)))
+		g.op(0x21)
+		g.u(i)
+		g.op(0x0c, label, 0x0b)
+	}
+	g.op(0x03, 0x40, 0x02, 0x40, 0x02, 0x40, 0x20)
+	g.u(i)
+	g.op(0x0e, 1, 0, 1, 0x0b)
+	g.labels = append(g.labels, 0, 0)
+	g.burn()
+	g.i32Const(100)
+	g.op(0x10, 0)
+	g.stmt(depth - 1)
+	jump(2)
+	g.op(0x0b)
+	g.labels = g.labels[:len(g.labels)-1]
+	g.burn()
+	g.stmt(depth - 1)
+	jump(1)
+	g.op(0x0b)
+	g.labels = g.labels[:len(g.labels)-1]
+}
+
+// label returns an enclosing label that takes no result.
+func (g *randModule) label() byte {
+	for {
+		if l := g.IntN(len(g.labels)); g.labels[len(g.labels)-1-l] == 0 {
+			return byte(l)
+		}
+	}
+}
+
+// size pushes how much to fill or copy: little as a rule, sometimes more than the rewriter leaves in one piece.
+func (g *randModule) size(depth int) {
+	switch g.IntN(6) {
+	case 0:
+		g.expr(i32, depth-1)
+		g.i32Const(0x1ffff)
+		g.op(0x71)
+	case 1:
+		g.i32Const(int32(g.IntN(0x14000)))
+	default:
+		g.i32Const(int32(g.IntN(100)))
 	}
 }
 
@@ -96,7 +153,7 @@ func (g *randModule) branches(depth int) {
 	for range 1 + g.IntN(3) {
 		g.stmt(depth - 1)
 		g.expr(i32, depth-1)
-		g.op(0x0d, 0)
+		g.op(0x0d, g.label())
 	}
 }
 

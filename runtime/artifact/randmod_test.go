@@ -25,7 +25,7 @@ type randModule struct {
 	globals []byte // types of the mutable globals; the first is the fuel
 	locals  []byte
 	b       []byte
-	labels  []byte // result type of each enclosing label, 0 for none
+	labels  []byte // result type of each enclosing label, 0 for none, 1 for several
 	budget  int
 	self    int // the function being made
 }
@@ -264,7 +264,7 @@ func (g *randModule) body(s sig, passive bool) []byte {
 		g.op(1, t)
 		g.locals = append(g.locals, t)
 	}
-	g.labels = []byte{0}
+	g.labels = []byte{byte(min(len(s.results), 1))}
 	g.budget = 60
 	g.burn()
 	if passive && g.one(3) {

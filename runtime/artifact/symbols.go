@@ -28,8 +28,11 @@ func Symbols(module, artifact *os.File) (*symbol.Table, error) {
 	if err != nil {
 		return nil, fmt.Errorf("symbols: %w", err)
 	}
-	_, err = m.Preemptible()
-	return &symbol.Table{Names: names(m, err == nil)}, nil
+	run, err := m.Preemptible()
+	if err != nil {
+		run = m
+	}
+	return &symbol.Table{Names: names(m, run)}, nil
 }
 
 func storedSymbols(artifact *os.File) (*symbol.Table, error) {

@@ -15,8 +15,8 @@ const stackSize = 16 << 20
 const reservation = (inside.StackCeiling + stackSize) &^ (stackSize - 1)
 
 // withStack runs f's code on a stack outside of Go's heap, of which only what was touched takes memory. Where that cannot
-// be had, under a small RLIMIT_AS, f keeps the one that wazero grows for it. The returned function releases the stack; f
-// must not be called after it.
+// be had, under a small RLIMIT_AS or in a module that catches exceptions, f keeps the one that wazero grows for it. The
+// returned function releases the stack; f must not be called after it.
 func withStack(f api.Function) (release func()) {
 	none := func() {}
 	b, err := unix.Mmap(-1, 0, reservation, unix.PROT_NONE, unix.MAP_PRIVATE|unix.MAP_ANON|unix.MAP_NORESERVE)

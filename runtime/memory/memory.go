@@ -11,6 +11,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -32,11 +33,11 @@ type Image func(mem []byte) error
 // Allocator is a wazero memory allocator. Safe for concurrent use.
 type Allocator struct {
 	mu      sync.Mutex
-	limit   uint64 // guarded by mu
-	used    uint64 // guarded by mu; the sum of all memories' sizes
-	peak    uint64 // guarded by mu; the highest used
-	refused bool   // guarded by mu
-	image   Image  // guarded by mu
+	limit   uint64    // guarded by mu
+	used    uint64    // guarded by mu; the sum of all memories' sizes
+	peak    uint64    // guarded by mu; the highest used
+	refused time.Time // guarded by mu; zero before the first refusal
+	image   Image     // guarded by mu
 }
 
 var _ experimental.MemoryAllocator = (*Allocator)(nil)
@@ -66,8 +67,9 @@ func (a *Allocator) SetImage(i Image) {
 	a.image = i
 }
 
-// Refused says whether memory was ever refused because of the limit, or because the kernel had none.
-func (a *Allocator) Refused() bool {
+// Refused returns when memory was last refused because of the limit, or because the kernel had none; the zero time says
+// never.
+func (a *Allocator) Refused() time.Time {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	return a.refused
@@ -115,7 +117,7 @@ func (a *Allocator) take(from, to uint64) error {
 	defer a.mu.Unlock()
 	want := a.used - from + to
 	if to > from && want > a.limit {
-		a.refused = true
+		a.refused = time.Now()
 		return fmt.Errorf("%d bytes exceed the limit of %d: %w (raise the memory limit)", want, a.limit, ErrLimit)
 	}
 	a.used = want
@@ -128,7 +130,7 @@ func (a *Allocator) giveBack(from, to uint64) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.used -= to - from
-	a.refused = true
+	a.refused = time.Now()
 }
 
 var pageSize = uint64(unix.Getpagesize())

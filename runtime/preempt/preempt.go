@@ -36,6 +36,9 @@ type Options struct {
 	// sleep, which throttles the guest, or panic with a *sys.ExitError, which ends it. The module is the caller. nil means
 	// that Go's scheduler just gets its chance.
 	Yield func(ctx context.Context, m api.Module)
+	// Sample, if not nil, is called before Yield with the guest's stack, which is valid until it returns. Walking it costs
+	// some microseconds a tick.
+	Sample func(experimental.StackIterator)
 }
 
 // Ticker interrupts the preemptible guests of one runtime. Safe for concurrent use.
@@ -68,8 +71,12 @@ func Attach(ctx context.Context, rt wazero.Runtime, o Options) (*Ticker, error) 
 		return nil, fmt.Errorf("attach preemption: period %v is not within 100us and 1s", o.Period)
 	}
 	t := &Ticker{yield: o.Yield}
+	host := ctx
+	if o.Sample != nil {
+		host = experimental.WithFunctionListenerFactory(ctx, sampler(o.Sample))
+	}
 	_, err := rt.NewHostModuleBuilder(rewrite.YieldModule).NewFunctionBuilder().
-		WithGoModuleFunction(api.GoModuleFunc(t.onTick), nil, nil).Export(rewrite.Yield).Instantiate(ctx)
+		WithGoModuleFunction(api.GoModuleFunc(t.onTick), nil, nil).Export(rewrite.Yield).Instantiate(host)
 	if err != nil {
 		return nil, fmt.Errorf("attach preemption: %w", err)
 	}

@@ -37,7 +37,7 @@ func BenchmarkCall(b *testing.B) {
 	ctx := context.Background()
 	rt := wazero.NewRuntime(ctx)
 	defer rt.Close(ctx)
-	guest, err := rt.CompileModule(ctx, rawModule(nil))
+	guest, err := rt.CompileModule(ctx, rawModule(ModuleName, nil))
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -22,7 +22,7 @@ func TestCServer(t *testing.T) {
 	})
 	out.waitFor(t, "serving a pipe\n")
 	for range 3 {
-		if got := exchange(t, addr, "you"); got != "hello you" {
+		if got := converse(t, addr, "you"); got != "hello you" {
 			t.Errorf("got %q", got)
 		}
 	}
@@ -38,7 +38,7 @@ func TestCServer(t *testing.T) {
 }
 
 // exchange sends a text and returns the answer up to the end of the connection.
-func exchange(t *testing.T, addr, text string) string {
+func converse(t *testing.T, addr, text string) string {
 	t.Helper()
 	c, err := net.Dial("tcp", addr)
 	if err != nil {

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hachi-run/hachi/runtime/wasi/exchange"
 	"github.com/hachi-run/hachi/runtime/wasi/sock"
 	"github.com/hachi-run/hachi/runtime/wasi/stream"
 	"github.com/hachi-run/hachi/runtime/wasi/tree"
@@ -54,10 +55,9 @@ type descriptor struct {
 	listener bool    // a preopened listener
 	wait     *wait.Handle
 
-	connection bool      // accepted, counted in System.connections
-	owes       bool      // of a connection: the last bytes were the client's
-	active     time.Time // of a connection: when the last bytes moved
-	quiet      bool      // of a connection: ended by a drain
+	connection *exchange.Tracker // of an accepted connection, which counts in System.connections
+	active     time.Time         // of a connection: when the last bytes moved
+	quiet      bool              // of a connection: ended by a drain
 
 	// How long a blocking call of a socket waits; 0 means for ever.
 	recvTimeout, sendTimeout time.Duration

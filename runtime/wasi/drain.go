@@ -4,21 +4,24 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hachi-run/hachi/runtime/wasi/exchange"
 )
 
 // While a system drains, connections that a client merely keeps alive have to end too, or else every
 // stop would take its whole grace period.
 const (
-	// quietAfter is how long no byte has moved on a connection before it counts as kept alive. It is
-	// longer than most answers take to continue, since a stream's pause cannot be told from its end.
+	// quietAfter is how long no byte has moved on an idle connection before it counts as kept alive only: a client that
+	// is about to send gets its answer.
 	quietAfter = 2 * time.Second
 	// drainLook is how often a parked guest's connections are looked at.
 	drainLook = 200 * time.Millisecond
 )
 
 // Drain stops the acceptance of connections: sock_accept parks (or says EAGAIN) as if nobody came.
-// Connections that are open go on. Once nothing has moved on one for two seconds and the guest owes no
-// answer, its reading side is shut down: a server then closes it as if the client had.
+// Connections that are open go on. Once one has been idle for two seconds, with no request under way on it, its reading
+// side is shut down: a server then closes it as if the client had. That takes a protocol that package exchange knows;
+// other connections go on until they are closed.
 func (s *System) Drain() {
 	s.draining.Store(true)
 	if s.poller != nil {
@@ -39,10 +42,21 @@ func (s *System) checkIdle() {
 	}
 }
 
-// moved notes n bytes that went over a connection; owes tells that they were the client's.
-func (d *descriptor) moved(n int, owes bool) {
-	if n > 0 && d.connection {
-		d.owes, d.active = owes, time.Now()
+// received notes n bytes of a client's in buffers, and sent n bytes of the guest's.
+func (d *descriptor) received(bufs [][]byte, n int) { d.moved(bufs, n, (*exchange.Tracker).Client) }
+func (d *descriptor) sent(bufs [][]byte, n int)     { d.moved(bufs, n, (*exchange.Tracker).Server) }
+
+func (d *descriptor) moved(bufs [][]byte, n int, note func(*exchange.Tracker, []byte)) {
+	if n <= 0 || d.connection == nil {
+		return
+	}
+	d.active = time.Now()
+	for _, b := range bufs {
+		b = b[:min(len(b), n)]
+		note(d.connection, b)
+		if n -= len(b); n == 0 {
+			return
+		}
 	}
 }
 
@@ -50,7 +64,7 @@ func (d *descriptor) moved(n int, owes bool) {
 // lock for as long as it waits.
 func (s *System) endQuiet() {
 	for _, d := range s.table.slots {
-		if d == nil || !d.connection || d.quiet || d.owes || time.Since(d.active) < s.quietAfter || d.available() > 0 {
+		if d == nil || d.connection == nil || d.quiet || !d.connection.Idle() || time.Since(d.active) < s.quietAfter || d.available() > 0 {
 			continue
 		}
 		d.quiet = true

@@ -119,7 +119,12 @@ func (s *System) fdFdstatSetRights(p []uint64) errno {
 	return success
 }
 
-func (s *System) fdFilestatGet(p []uint64) errno {
+func (s *System) fdFilestatGet(p []uint64) errno { return s.fdFilestat(p, s.putFilestat) }
+
+// filestatWriter writes a `filestat` record to the guest's memory.
+type filestatWriter func(p uint32, st *unix.Stat_t, kind filetype) errno
+
+func (s *System) fdFilestat(p []uint64, put filestatWriter) errno {
 	d, e := s.fdWith(p[0], rightFdFilestatGet)
 	if e != success {
 		return e
@@ -128,7 +133,7 @@ func (s *System) fdFilestatGet(p []uint64) errno {
 	if err := unix.Fstat(d.fd(), &st); err != nil {
 		return errnoOf(err)
 	}
-	return s.putFilestat(uint32(p[1]), &st, d.kind)
+	return put(uint32(p[1]), &st, d.kind)
 }
 
 func (s *System) putFilestat(p uint32, st *unix.Stat_t, kind filetype) errno {
@@ -137,16 +142,23 @@ func (s *System) putFilestat(p uint32, st *unix.Stat_t, kind filetype) errno {
 		return eFault
 	}
 	clear(b)
-	le := binary.LittleEndian
-	le.PutUint64(b, st.Dev)
-	le.PutUint64(b[8:], st.Ino)
-	b[16] = byte(kind)
-	le.PutUint64(b[24:], uint64(st.Nlink)) //nolint:unconvert // 32 bits wide on arm64
-	le.PutUint64(b[32:], uint64(st.Size))
-	le.PutUint64(b[40:], uint64(st.Atim.Nano()))
-	le.PutUint64(b[48:], uint64(st.Mtim.Nano()))
-	le.PutUint64(b[56:], uint64(st.Ctim.Nano()))
+	putNode(b, st, kind)
+	binary.LittleEndian.PutUint64(b[24:], uint64(st.Nlink)) //nolint:unconvert // 32 bits wide on arm64
+	putSizeAndTimes(b[32:], st)
 	return success
+}
+
+// putNode writes the beginning of a filestat, 17 bytes, and putSizeAndTimes its last 32.
+func putNode(b []byte, st *unix.Stat_t, kind filetype) {
+	binary.LittleEndian.PutUint64(b, st.Dev)
+	binary.LittleEndian.PutUint64(b[8:], st.Ino)
+	b[16] = byte(kind)
+}
+
+func putSizeAndTimes(b []byte, st *unix.Stat_t) {
+	for i, v := range []int64{st.Size, st.Atim.Nano(), st.Mtim.Nano(), st.Ctim.Nano()} {
+		binary.LittleEndian.PutUint64(b[8*i:], uint64(v))
+	}
 }
 
 func (s *System) fdFilestatSetSize(p []uint64) errno {

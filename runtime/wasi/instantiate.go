@@ -9,8 +9,13 @@ import (
 	"github.com/tetratelabs/wazero/api"
 )
 
-// ModuleName is the import module this package provides.
-const ModuleName = "wasi_snapshot_preview1"
+// The import modules this package provides.
+const (
+	// ModuleName is preview1's.
+	ModuleName = "wasi_snapshot_preview1"
+	// UnstableName is that of snapshot 0, which toolchains of 2019 and 2020 built for.
+	UnstableName = "wasi_unstable"
+)
 
 // function is a host function: it reads its parameters from the stack and returns an errno.
 type function func(s *System, stack []uint64) errno
@@ -22,36 +27,46 @@ type variant struct {
 	call      function
 }
 
-// Instantiate provides the functions that guest imports from wasi_snapshot_preview1, each in the shape
-// that the guest's import has: the names of WasmEdge's socket functions exist in two. The system
+// Instantiate provides the functions that guest imports from wasi_snapshot_preview1 and wasi_unstable, each in the
+// shape that the guest's import has: the names of WasmEdge's socket functions exist in two. The system
 // then serves this one guest, and the runtime takes no second system.
 func (s *System) Instantiate(ctx context.Context, rt wazero.Runtime, guest wazero.CompiledModule) error {
-	b := rt.NewHostModuleBuilder(ModuleName)
+	for _, module := range []string{ModuleName, UnstableName} {
+		if err := s.instantiate(ctx, rt, guest, module); err != nil {
+			return fmt.Errorf("instantiate wasi: %w", err)
+		}
+	}
+	return nil
+}
+
+func (s *System) instantiate(ctx context.Context, rt wazero.Runtime, guest wazero.CompiledModule, provided string) error {
+	b := rt.NewHostModuleBuilder(provided)
 	done := map[string]string{}
 	for _, f := range guest.ImportedFunctions() {
 		module, name, ok := f.Import()
-		if !ok || module != ModuleName {
+		if !ok || module != provided {
 			continue
 		}
 		shape := shapeOf(f)
 		if before, ok := done[name]; ok {
 			if before != shape {
-				return fmt.Errorf("instantiate wasi: import %s.%s: has two types, %s and %s", module, name, before, shape)
+				return fmt.Errorf("import %s.%s: has two types, %s and %s", module, name, before, shape)
 			}
 			continue
 		}
 		done[name] = shape
-		call, err := find(name, shape)
+		call, err := find(module, name, shape)
 		if err != nil {
-			return fmt.Errorf("instantiate wasi: import %s.%s: %w", module, name, err)
+			return fmt.Errorf("import %s.%s: %w", module, name, err)
 		}
 		b.NewFunctionBuilder().WithGoModuleFunction(s.bind(call, strings.HasSuffix(shape, "!")), f.ParamTypes(), f.ResultTypes()).
 			WithName(name).Export(name)
 	}
-	if _, err := b.Instantiate(ctx); err != nil {
-		return fmt.Errorf("instantiate wasi: %w", err)
+	if len(done) == 0 {
+		return nil
 	}
-	return nil
+	_, err := b.Instantiate(ctx)
+	return err
 }
 
 // bind makes a host function for wazero.
@@ -73,8 +88,14 @@ func (s *System) bind(call function, noResult bool) api.GoModuleFunc {
 }
 
 // find picks the variant of a function that fits an import's shape.
-func find(name, shape string) (function, error) {
-	variants := functions[name]
+func find(module, name, shape string) (function, error) {
+	var variants []variant
+	if module == UnstableName {
+		variants = unstable[name]
+	}
+	if variants == nil {
+		variants = functions[name]
+	}
 	if variants == nil {
 		if plain, ok := strings.CutSuffix(name, "_v2"); ok {
 			variants = functions[plain]

@@ -34,7 +34,7 @@ func (s *System) read(d *descriptor, bufs [][]byte) (n int, e errno) {
 		var err error
 		if d.sock != nil {
 			n, _, _, err = d.sock.Recv(bufs, 0)
-			d.moved(n, true)
+			d.received(bufs, n)
 		} else {
 			n, err = d.file.Read(bufs)
 		}
@@ -80,7 +80,7 @@ func (s *System) write(d *descriptor, bufs [][]byte) (int, errno) {
 		var err error
 		if d.sock != nil {
 			n, err = d.sock.Send(bufs, nil)
-			d.moved(n, false)
+			d.sent(bufs, n)
 		} else {
 			n, err = d.file.Write(bufs, d.writeFlags(), s.ctx.Done())
 		}
@@ -149,8 +149,10 @@ func (s *System) positioned(p []uint64, need rights) (*descriptor, [][]byte, err
 	return d, bufs, e
 }
 
-func (s *System) fdSeek(p []uint64) errno {
-	whence := uint32(p[2])
+// fdSeek counts `whence` as Linux does.
+func (s *System) fdSeek(p []uint64) errno { return s.seekFrom(p, uint32(p[2])) }
+
+func (s *System) seekFrom(p []uint64, whence uint32) errno {
 	if whence > 2 {
 		return eInval
 	}

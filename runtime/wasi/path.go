@@ -134,7 +134,9 @@ func (s *System) pathUnlinkFile(p []uint64) errno {
 	return errnoOf(dir.Unlink(path))
 }
 
-func (s *System) pathFilestatGet(p []uint64) errno {
+func (s *System) pathFilestatGet(p []uint64) errno { return s.pathFilestat(p, s.putFilestat) }
+
+func (s *System) pathFilestat(p []uint64, put filestatWriter) errno {
 	followed, e := follow(p[1])
 	if e != success {
 		return e
@@ -147,7 +149,7 @@ func (s *System) pathFilestatGet(p []uint64) errno {
 	if err != nil {
 		return errnoOf(err)
 	}
-	return s.putFilestat(uint32(p[4]), &st, typeOfMode(st.Mode))
+	return put(uint32(p[4]), &st, typeOfMode(st.Mode))
 }
 
 func (s *System) pathFilestatSetTimes(p []uint64) errno {

@@ -8,11 +8,17 @@ import (
 	"github.com/hachi-run/hachi/runtime/wasi/wait"
 )
 
-// Layouts of preview1's `subscription` and `event`.
-const (
-	subscriptionSize = 48
-	eventSize        = 32
-)
+// eventSize is the size of an `event`.
+const eventSize = 32
+
+// subscriptionLayout is the size of a `subscription` and where a clock's fields are; all else lies alike in preview1
+// and snapshot 0.
+type subscriptionLayout struct {
+	size                  uint32
+	clock, timeout, flags int
+}
+
+var preview1Subscription = subscriptionLayout{size: 48, clock: 16, timeout: 24, flags: 40}
 
 // maxSubscriptions bounds one poll. Go's runtime has at most 65535.
 const maxSubscriptions = 1 << 16
@@ -39,20 +45,22 @@ type subscription struct {
 	deadline int64       // of a clock event: nanoseconds of System.monotonic
 }
 
-// pollOneoff waits until at least one of the subscriptions has an event, and writes all events there are.
-func (s *System) pollOneoff(p []uint64) errno {
+func (s *System) pollOneoff(p []uint64) errno { return s.poll(p, preview1Subscription) }
+
+// poll waits until at least one of the subscriptions has an event, and writes all events there are.
+func (s *System) poll(p []uint64, layout subscriptionLayout) errno {
 	in, out, n, result := uint32(p[0]), uint32(p[1]), uint32(p[2]), uint32(p[3])
 	if n == 0 || n > maxSubscriptions {
 		return eInval
 	}
-	subscriptions, ok := s.view(in, n*subscriptionSize)
+	subscriptions, ok := s.view(in, n*layout.size)
 	events, ok2 := s.view(out, n*eventSize)
 	if !ok || !ok2 || !s.writable(result, 4) {
 		return eFault
 	}
 	s.subs = s.subs[:0]
 	for i := range n {
-		sub, e := s.parseSubscription(subscriptions[i*subscriptionSize:])
+		sub, e := s.parseSubscription(subscriptions[i*layout.size:], layout)
 		if e != success {
 			return e
 		}
@@ -69,12 +77,12 @@ func (s *System) pollOneoff(p []uint64) errno {
 	}
 }
 
-func (s *System) parseSubscription(b []byte) (subscription, errno) {
+func (s *System) parseSubscription(b []byte, layout subscriptionLayout) (subscription, errno) {
 	le := binary.LittleEndian
 	sub := subscription{userdata: le.Uint64(b), kind: b[8]}
 	switch sub.kind {
 	case eventClock:
-		sub.deadline, sub.failed = s.deadline(le.Uint32(b[16:]), le.Uint64(b[24:]), le.Uint16(b[40:]))
+		sub.deadline, sub.failed = s.deadline(le.Uint32(b[layout.clock:]), le.Uint64(b[layout.timeout:]), le.Uint16(b[layout.flags:]))
 		return sub, success
 	case eventFdRead, eventFdWrite:
 		sub.d, sub.failed = s.fdWith(uint64(le.Uint32(b[16:])), rightPollFdReadwrite)

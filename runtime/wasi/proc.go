@@ -8,6 +8,7 @@ import (
 // Signals of preview1 that do not end a process by default.
 const (
 	signalNone  = 0
+	signalPipe  = 13
 	signalChld  = 16
 	signalCont  = 17
 	signalStop  = 18
@@ -23,12 +24,13 @@ func (s *System) procExit(p []uint64) errno {
 	return success
 }
 
-// procRaise does what the signal's default action is: the guest cannot have another.
+// procRaise does what the signal's default action is, as preview1 has it (SIGPIPE is ignored): the guest cannot have
+// another.
 func (s *System) procRaise(p []uint64) errno {
 	switch sig := uint32(p[0]); {
 	case sig > signalMax:
 		return eInval
-	case sig == signalNone, sig == signalChld, sig == signalCont, sig == signalUrg, sig == signalWinch:
+	case sig == signalNone, sig == signalPipe, sig == signalChld, sig == signalCont, sig == signalUrg, sig == signalWinch:
 		return success
 	case sig >= signalStop && sig <= signalTtou:
 		return eNotsup

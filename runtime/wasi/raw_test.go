@@ -28,6 +28,12 @@ type raw struct {
 // newRaw makes a raw guest. choose picks the variant of functions that have several; nil takes the first.
 func newRaw(t testing.TB, o Options, choose func(name string) int) *raw {
 	t.Helper()
+	return newRawOf(t, ModuleName, o, choose)
+}
+
+// newRawOf makes a raw guest that imports from a module of any name.
+func newRawOf(t testing.TB, module string, o Options, choose func(name string) int) *raw {
+	t.Helper()
 	s, err := New(o)
 	if err != nil {
 		t.Fatal(err)
@@ -40,7 +46,7 @@ func newRaw(t testing.TB, o Options, choose func(name string) int) *raw {
 		}
 		_ = rt.Close(ctx)
 	})
-	guest, err := rt.CompileModule(ctx, rawModule(choose))
+	guest, err := rt.CompileModule(ctx, rawModule(module, choose))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -190,7 +196,7 @@ func (r *raw) write(fd uint64, data string) (int, errno) {
 }
 
 // rawModule assembles the module.
-func rawModule(choose func(string) int) []byte {
+func rawModule(module string, choose func(string) int) []byte {
 	var types, imports, funcs, exports, code [][]byte
 	add := func(list *[][]byte, b ...byte) { *list = append(*list, b) }
 	for name, variants := range functions {
@@ -217,14 +223,14 @@ func rawModule(choose func(string) int) []byte {
 		}
 		typ = append(append(append(typ, leb(len(params))...), params...), result...)
 		add(&types, typ...)
-		add(&imports, append(append(vec(ModuleName), vec(name)...), append([]byte{0}, leb(i)...)...)...)
+		add(&imports, append(append(vec(module), vec(name)...), append([]byte{0}, leb(i)...)...)...)
 		add(&funcs, leb(i)...)
 		body = append(append(append(body, 0x10), leb(i)...), 0x0b)
 		add(&code, append(leb(len(body)), body...)...)
 		add(&exports, append(append(vec(name), 0), leb(len(functions)+i)...)...)
 	}
 	add(&exports, append(vec("memory"), 2, 0)...)
-	module := []byte("\x00asm\x01\x00\x00\x00")
+	wasm := []byte("\x00asm\x01\x00\x00\x00")
 	for _, s := range []struct {
 		id   byte
 		list [][]byte
@@ -233,9 +239,9 @@ func rawModule(choose func(string) int) []byte {
 		for _, b := range s.list {
 			body = append(body, b...)
 		}
-		module = append(append(append(module, s.id), leb(len(body))...), body...)
+		wasm = append(append(append(wasm, s.id), leb(len(body))...), body...)
 	}
-	return module
+	return wasm
 }
 
 func vec(s string) []byte { return append(leb(len(s)), s...) }

@@ -6,6 +6,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/hachi-run/hachi/runtime/wasi/exchange"
 	"github.com/hachi-run/hachi/runtime/wasi/sock"
 	"github.com/hachi-run/hachi/runtime/wasi/wait"
 )
@@ -78,7 +79,7 @@ func (s *System) tryAccept(d *descriptor) (*sock.Socket, error) {
 func (s *System) addConnection(c *sock.Socket, flags fdflags, result uint32) errno {
 	d := socketDescriptor(c)
 	d.flags = flags
-	d.connection, d.active = true, time.Now()
+	d.connection, d.active = new(exchange.Tracker), time.Now()
 	fd, e := s.table.add(d)
 	if e != success {
 		_ = d.close()
@@ -124,7 +125,9 @@ func (s *System) receive(d *descriptor, bufs [][]byte, flags uint32) (n int, fro
 	for {
 		got, peer, cut, err := d.sock.Recv(bufs, linux)
 		n += got
-		d.moved(got, true)
+		if flags&recvPeek == 0 {
+			d.received(bufs, got)
+		}
 		switch {
 		case errors.Is(err, unix.EAGAIN) && d.flags&flagNonblock == 0:
 			if e := s.await(d, wait.Read); e != success {

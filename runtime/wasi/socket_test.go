@@ -246,15 +246,23 @@ func TestSocketOptions(t *testing.T) {
 	if v := get(optionRcvbuf); v < 100_000 {
 		t.Errorf("receive buffer %d", v)
 	}
-	set(levelTCP, optionNodelay, 0)
-	g.ok("sock_getsockopt", fd, levelTCP, optionNodelay, atData, 4)
-	if v := g.u32(atData); v != 0 {
-		t.Errorf("TCP_NODELAY %d", v)
+	for _, o := range []struct{ name, value uint32 }{
+		{unix.TCP_NODELAY, 0}, {optionNodelay, 1}, {optionNodelay, 0}, {unix.TCP_KEEPIDLE, 77}, {unix.TCP_KEEPINTVL, 7},
+		{unix.TCP_KEEPCNT, 3}, {unix.TCP_USER_TIMEOUT, 5000}, {unix.TCP_CORK, 1},
+	} {
+		set(levelTCP, uint64(o.name), o.value)
+		g.ok("sock_getsockopt", fd, levelTCP, uint64(o.name), atData, 4)
+		if v := g.u32(atData); v != o.value {
+			t.Errorf("TCP option %d: %d, want %d", o.name, v, o.value)
+		}
 	}
 	set(levelSocket, optionLinger, 1, 0)
 	g.want(fromLinux[unix.ENOPROTOOPT], "sock_getsockopt", fd, levelSocket, 99, atData, 4)
 	g.want(fromLinux[unix.ENOPROTOOPT], "sock_getsockopt", fd, 1, 0, atData, 4)
 	g.want(eInval, "sock_setsockopt", fd, levelSocket, optionReuseaddr, atData, 3)
+	for level, name := range map[uint64]uint64{levelSocket: optionAcceptconn, levelTCP: unix.TCP_REPAIR, levelIPv6: unix.IPV6_HDRINCL, 99: 1} {
+		g.want(fromLinux[unix.ENOPROTOOPT], "sock_setsockopt", fd, level, name, atData, 4)
+	}
 
 	// A receive timeout is kept by the waits, since the socket itself never blocks.
 	udp := g.socket(familyInet4, socketDgram)
@@ -269,6 +277,27 @@ func TestSocketOptions(t *testing.T) {
 	if took := time.Since(began); took < 30*time.Millisecond || took > 5*time.Second {
 		t.Errorf("a receive with a timeout of 30ms took %v", took)
 	}
+}
+
+// TestV6Only: a socket of both families leaves IPv4's port alone when it is asked to.
+func TestV6Only(t *testing.T) {
+	requireIPv6(t)
+	g := newRaw(t, Options{}, version(1))
+	fd := g.socket(familyInet6, socketStream)
+	for _, v := range []byte{0, 1} {
+		g.put(atData, []byte{v, 0, 0, 0})
+		g.ok("sock_setsockopt", fd, levelIPv6, unix.IPV6_V6ONLY, atData, 4)
+		g.ok("sock_getsockopt", fd, levelIPv6, unix.IPV6_V6ONLY, atData, 4)
+		if got := g.u32(atData); got != uint32(v) {
+			t.Errorf("IPV6_V6ONLY %d, want %d", got, v)
+		}
+	}
+	g.ok("sock_bind", fd, g.address(longAddress, familyInet6, 0), 0)
+	g.ok("sock_listen", fd, 1)
+	g.ok("sock_getlocaladdr", fd, g.address(longAddress), atPort)
+	port := uint64(g.u32(atPort))
+	g.want(fromLinux[unix.ECONNREFUSED], "sock_connect", g.socket(familyInet4, socketStream), g.address(4, loopback...), port)
+	g.ok("sock_bind", g.socket(familyInet4, socketStream), g.address(4, 0, 0, 0, 0), port)
 }
 
 // TestGetaddrinfo fills lists as wasmedge_wasi_socket prepares them.
@@ -370,12 +399,12 @@ func TestImportShapes(t *testing.T) {
 		{"fd_write", "iiii!", "has type (iiii!), not (iiii)"},
 		{"thread_spawn", "i", "not provided"},
 	} {
-		if _, err := find(c.name, c.shape); err == nil || !strings.Contains(err.Error(), c.want) {
+		if _, err := find(ModuleName, c.name, c.shape); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", c.name, err, c.want)
 		}
 	}
 	for _, name := range []string{"sock_open_v2", "sock_recv_from_v2"} {
-		if _, err := find(name, functions[strings.TrimSuffix(name, "_v2")][0].signature); err != nil {
+		if _, err := find(ModuleName, name, functions[strings.TrimSuffix(name, "_v2")][0].signature); err != nil {
 			t.Error(err)
 		}
 	}

@@ -8,12 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Levels and names of socket options.
+// Levels of socket options. The names of levelSocket are the extension's own, those of the others Linux's.
 const (
 	levelSocket = 0
-	levelTCP    = 6
+	levelTCP    = unix.IPPROTO_TCP
+	levelIPv6   = unix.IPPROTO_IPV6
+)
 
-	optionReuseaddr = iota - 2
+// Names of levelSocket.
+const (
+	optionReuseaddr = iota
 	optionType
 	optionError
 	optionDontroute
@@ -28,15 +32,35 @@ const (
 	optionSndtimeo
 	optionAcceptconn
 	optionBindtodevice
-
-	optionNodelay = 1 // of levelTCP
 )
 
-// numbers are the options that Linux has as plain numbers too; the others are done by hand.
-var numbers = map[uint32]int{
-	optionReuseaddr: unix.SO_REUSEADDR, optionDontroute: unix.SO_DONTROUTE, optionBroadcast: unix.SO_BROADCAST,
-	optionSndbuf: unix.SO_SNDBUF, optionRcvbuf: unix.SO_RCVBUF, optionKeepalive: unix.SO_KEEPALIVE,
-	optionOOBInline: unix.SO_OOBINLINE, optionRcvlowat: unix.SO_RCVLOWAT, optionAcceptconn: unix.SO_ACCEPTCONN,
+// optionNodelay is TCP_NODELAY as wasi-go numbers it.
+const optionNodelay = 0x100f
+
+// numbers are the options that Linux has as plain numbers too, by level; the others are done by hand.
+var numbers = map[uint32]map[uint32]int{
+	levelSocket: {
+		optionReuseaddr: unix.SO_REUSEADDR, optionDontroute: unix.SO_DONTROUTE, optionBroadcast: unix.SO_BROADCAST,
+		optionSndbuf: unix.SO_SNDBUF, optionRcvbuf: unix.SO_RCVBUF, optionKeepalive: unix.SO_KEEPALIVE,
+		optionOOBInline: unix.SO_OOBINLINE, optionRcvlowat: unix.SO_RCVLOWAT, optionAcceptconn: unix.SO_ACCEPTCONN,
+	},
+	levelTCP: {
+		unix.TCP_NODELAY: unix.TCP_NODELAY, optionNodelay: unix.TCP_NODELAY, unix.TCP_CORK: unix.TCP_CORK,
+		unix.TCP_KEEPIDLE: unix.TCP_KEEPIDLE, unix.TCP_KEEPINTVL: unix.TCP_KEEPINTVL, unix.TCP_KEEPCNT: unix.TCP_KEEPCNT,
+		unix.TCP_QUICKACK: unix.TCP_QUICKACK, unix.TCP_USER_TIMEOUT: unix.TCP_USER_TIMEOUT,
+	},
+	levelIPv6: {
+		unix.IPV6_V6ONLY: unix.IPV6_V6ONLY, unix.IPV6_UNICAST_HOPS: unix.IPV6_UNICAST_HOPS,
+		unix.IPV6_MULTICAST_HOPS: unix.IPV6_MULTICAST_HOPS, unix.IPV6_MULTICAST_LOOP: unix.IPV6_MULTICAST_LOOP,
+	},
+}
+
+// linuxLevel is the number of a level of numbers.
+func linuxLevel(level uint32) int {
+	if level == levelSocket {
+		return unix.SOL_SOCKET
+	}
+	return int(level)
 }
 
 // shortest is where a length stops to be a length: WasmEdge passes a pointer to it, other implementers
@@ -69,14 +93,14 @@ func (s *System) sockGetsockopt(p []uint64) errno {
 
 // getOption returns how many bytes of value it has used.
 func (s *System) getOption(d *descriptor, level, name uint32, value []byte) (int, errno) {
-	le := binary.LittleEndian
-	switch {
-	case level == levelTCP && name == optionNodelay:
-		n, err := d.sock.Int(unix.IPPROTO_TCP, unix.TCP_NODELAY)
+	if option, ok := numbers[level][name]; ok {
+		n, err := d.sock.Int(linuxLevel(level), option)
 		return putNumber(value, n, err)
-	case level != levelSocket:
+	}
+	if level != levelSocket {
 		return 0, fromLinux[unix.ENOPROTOOPT]
 	}
+	le := binary.LittleEndian
 	switch name {
 	case optionType:
 		kind := socketDgram
@@ -109,12 +133,7 @@ func (s *System) getOption(d *descriptor, level, name uint32, value []byte) (int
 		le.PutUint64(value[8:], uint64(t%time.Second/time.Microsecond))
 		return 16, success
 	}
-	option, ok := numbers[name]
-	if !ok {
-		return 0, fromLinux[unix.ENOPROTOOPT]
-	}
-	n, err := d.sock.Int(unix.SOL_SOCKET, option)
-	return putNumber(value, n, err)
+	return 0, fromLinux[unix.ENOPROTOOPT]
 }
 
 func putNumber(value []byte, n int, err error) (int, errno) {
@@ -155,10 +174,10 @@ func (s *System) sockSetsockopt(p []uint64) errno {
 		return eInval
 	}
 	n := binary.LittleEndian.Uint32(value)
-	switch {
-	case level == levelTCP && name == optionNodelay:
-		return errnoOf(d.sock.SetInt(unix.IPPROTO_TCP, unix.TCP_NODELAY, int(n)))
-	case level != levelSocket:
+	if option, ok := numbers[level][name]; ok {
+		return errnoOf(d.sock.SetInt(linuxLevel(level), option, int(int32(n))))
+	}
+	if level != levelSocket {
 		return fromLinux[unix.ENOPROTOOPT]
 	}
 	switch name {
@@ -182,14 +201,8 @@ func (s *System) sockSetsockopt(p []uint64) errno {
 			d.sendTimeout = t
 		}
 		return success
-	case optionAcceptconn:
-		return fromLinux[unix.ENOPROTOOPT]
 	}
-	option, ok := numbers[name]
-	if !ok {
-		return fromLinux[unix.ENOPROTOOPT]
-	}
-	return errnoOf(d.sock.SetInt(unix.SOL_SOCKET, option, int(int32(n))))
+	return fromLinux[unix.ENOPROTOOPT]
 }
 
 // timeval reads seconds and microseconds of 64 bits each; 0 means for ever.

@@ -152,7 +152,7 @@ func (s *System) release(d *descriptor) error {
 		s.poller.Remove(d.wait)
 	}
 	err := d.close()
-	if d.connection {
+	if d.connection != nil {
 		s.connections.Add(-1)
 		s.checkIdle()
 	}

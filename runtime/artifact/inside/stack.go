@@ -1,6 +1,7 @@
 package inside
 
 import (
+	"errors"
 	"fmt"
 	"reflect"
 	"unsafe"
@@ -12,6 +13,9 @@ import (
 // (callStackCeiling in internal/engine/wazevo/call_engine.go). It is a constant there.
 const StackCeiling = 50_000_000
 
+// ErrCatches says that a module catches exceptions.
+var ErrCatches = errors.New("use stack: the module catches exceptions")
+
 // UseStack makes f run on the given memory, of which its code uses the last usable bytes; then the guest traps with a
 // stack overflow. stack must be longer than StackCeiling, which costs address space only if it is mapped and not
 // touched, and must outlive f. f must not be running, and is good for one goroutine at a time as ever.
@@ -19,8 +23,9 @@ const StackCeiling = 50_000_000
 // Without it wazero starts with 10 KiB in Go's heap and doubles that until it is above the ceiling, copying as it goes:
 // runaway recursion then has 120 MB resident at its end.
 //
-// It relies on the function being a callEngine, whose stack is only ever cloned to grow it (or by snapshots and
-// exceptions, which hachi's guests do not have).
+// It relies on the function being a callEngine, whose stack is only ever cloned to grow it, by snapshots, which hachi's
+// guests do not have, and whenever a try_table is entered: a module that catches exceptions is ErrCatches, for it would
+// copy the whole of stack each time.
 func UseStack(f api.Function, stack []byte, usable int) error {
 	bad := func(what string) error { return fmt.Errorf("use stack: %s: %w", what, ErrInternals) }
 	v := reflect.ValueOf(f)
@@ -39,6 +44,18 @@ func UseStack(f api.Function, stack []byte, usable int) error {
 	}
 	if old.Len() == 0 || top.Uint() != uint64(stackTop(old.Bytes())) || bottom.Pointer() != old.Pointer() {
 		return bad("the stack lies elsewhere")
+	}
+	clauses := reflect.Value{}
+	if parent := v.FieldByName("parent"); parent.Kind() == reflect.Pointer && !parent.IsNil() {
+		if code := parent.Elem().FieldByName("parent"); code.Kind() == reflect.Pointer && !code.IsNil() {
+			clauses = code.Elem().FieldByName("catchClauseTable")
+		}
+	}
+	if clauses.Kind() != reflect.Slice {
+		return bad("field catchClauseTable of the compiled module")
+	}
+	if clauses.Len() > 0 {
+		return ErrCatches
 	}
 	if len(stack) <= StackCeiling || usable <= 0 || usable > len(stack) {
 		return fmt.Errorf("use stack: %d of %d bytes: not within %d", usable, len(stack), StackCeiling)

@@ -16,18 +16,43 @@ const (
 	opBlock        = 0x02
 	opLoop         = 0x03
 	opIf           = 0x04
+	opElse         = 0x05
 	opEnd          = 0x0b
 	opBr           = 0x0c
 	opBrIf         = 0x0d
+	opBrTable      = 0x0e
+	opReturn       = 0x0f
 	opCall         = 0x10
 	opCallIndirect = 0x11
 	opReturnCall   = 0x12
 	opReturnCallIn = 0x13
+	opTryTable     = 0x1f
+	opLocalGet     = 0x20
+	opLocalSet     = 0x21
+	opLocalTee     = 0x22
 	opGlobalGet    = 0x23
 	opGlobalSet    = 0x24
+	opMemorySize   = 0x3f
+	opI32Const     = 0x41
+	opI64Const     = 0x42
+	opI32Eqz       = 0x45
+	opI32GtU       = 0x4b
+	opI32LeU       = 0x4d
+	opI64GtU       = 0x56
+	opI32Add       = 0x6a
+	opI32Sub       = 0x6b
+	opI64Add       = 0x7c
+	opI64Shl       = 0x86
+	opI64ExtendU   = 0xad
 	opRefFunc      = 0xd2
-	opMemoryInit   = 0xfc<<8 | 8
-	opDataDrop     = 0xfc<<8 | 9
+	opMisc         = 0xfc
+	opMemoryInit   = opMisc<<8 | 8
+	opDataDrop     = opMisc<<8 | 9
+	opMemoryCopy   = opMisc<<8 | 10
+	opMemoryFill   = opMisc<<8 | 11
+	opTableInit    = opMisc<<8 | 12
+	opTableCopy    = opMisc<<8 | 14
+	opTableFill    = opMisc<<8 | 17
 )
 
 // instr is one instruction of a function body.
@@ -49,7 +74,7 @@ func walk(code []byte, f func(*instr)) error {
 		in = instr{start: r.pos}
 		in.op = uint32(r.byte())
 		switch in.op {
-		case opBlock, opLoop, opIf:
+		case opBlock, opLoop, opIf, opTryTable:
 			if depth++; depth > maxNesting {
 				return errNesting
 			}
@@ -73,13 +98,16 @@ func (r *reader) immediates(in *instr) {
 	op := in.op
 	switch {
 	case op == opBlock || op == opLoop || op == opIf:
-		if c := r.signed(5); c == 0x63-0x80 || c == 0x64-0x80 {
-			r.signed(5)
-		}
-	case op <= 0x01, op == 0x05, op == opEnd, op == 0x0f, op == 0x1a, op == 0x1b, op >= 0x45 && op <= 0xc4, op == 0xd1:
-	case op == opBr || op == opBrIf:
+		r.blockType()
+	case op == opTryTable:
+		r.blockType()
+		r.catches()
+	case op <= 0x01, op == opElse, op == 0x0a, op == opEnd, op == opReturn, op == 0x1a, op == 0x1b, op >= 0x45 && op <= 0xc4, op == 0xd1:
+	case op == 0x08:
 		r.u32()
-	case op == 0x0e:
+	case op == opBr || op == opBrIf:
+		r.index(in)
+	case op == opBrTable:
 		n := r.count("branch targets", maxBody, 1)
 		for i := uint32(0); i <= n && r.ok(); i++ {
 			r.u32()
@@ -118,6 +146,26 @@ func (r *reader) immediates(in *instr) {
 		r.atomic(in)
 	default:
 		r.fail("opcode %#x", op)
+	}
+}
+
+func (r *reader) blockType() {
+	if c := r.signed(5); c == 0x63-0x80 || c == 0x64-0x80 {
+		r.signed(5)
+	}
+}
+
+// catches reads the clauses of a try_table: kinds 0 and 1 name a tag and a label, 2 and 3 catch all and name a label.
+func (r *reader) catches() {
+	n := r.count("catch clauses", maxBody, 2)
+	for i := uint32(0); i < n && r.ok(); i++ {
+		switch kind := r.byte(); {
+		case kind > 3:
+			r.fail("catch clause of kind %d", kind)
+		case kind <= 1:
+			r.u32()
+		}
+		r.u32()
 	}
 }
 

@@ -62,8 +62,12 @@ type Module struct {
 	OwnMemory bool
 	// Origins are a rewritten module's, in order, if the original had DWARF.
 	Origins []Origin
+	// Added names the functions that a rewritten module has and the original has not, by index.
+	Added map[uint32]string
 
-	// reserved says that the module imports from one of the rewriter's own.
+	// params counts the parameters of each type.
+	params []uint32
+	// reserved says that the module uses a name that belongs to the rewriter.
 	reserved bool
 }
 
@@ -83,7 +87,7 @@ func Parse(wasm []byte) (*Module, error) {
 		return nil, err
 	}
 	if m.reserved {
-		return nil, fmt.Errorf("%w: imports from a module named hachi:..., which is reserved (rename it)", ErrBadModule)
+		return nil, fmt.Errorf("%w: imports from a module or exports a name that begins with hachi:, which is reserved (rename it)", ErrBadModule)
 	}
 	if err := m.bound(); err != nil {
 		return nil, err

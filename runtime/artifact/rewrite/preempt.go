@@ -23,7 +23,14 @@ type preempter struct {
 	m       *Module
 	funcs   shift
 	globals shift
-	check   []byte
+	// check is a check, rare one for where it is seldom passed.
+	check, rare []byte
+	// params counts the parameters of each of the module's own functions.
+	params []uint32
+	// bulk is set once a function needs the helpers for large fills and copies.
+	bulk bool
+	// out is where function bodies are made.
+	out []byte
 	// origins are kept only if track is set: they take 8 bytes for each instruction.
 	track   bool
 	origins []Origin
@@ -32,74 +39,112 @@ type preempter struct {
 // Origin says where an instruction of a rewritten module was before. Both are offsets in the code section.
 type Origin struct{ New, Old uint32 }
 
-// Preemptible returns m with checks at every loop's head and at the entry of every function that calls others: if the
-// epoch is not zero, call yield. Between two checks there is only code without loops or calls. m must have been
-// validated: what is out of range in it could come into range by the shift of indices.
+// Preemptible returns m with checks: if the epoch is not zero, call yield. They are where loops and calls need them to
+// bound how much code runs between two checks; see body. The start function becomes an export, Start, for the host to
+// call. m must have been validated: what is out of range in it could come into range by the shift of indices.
 //
 // An error means that m cannot be rewritten and should be used as it is.
 func (m *Module) Preemptible() (*Module, error) {
-	if m.section(secCode) == nil || m.section(secType) == nil {
+	code := m.section(secCode)
+	if code == nil || m.section(secType) == nil {
 		return nil, fmt.Errorf("%w: no code", errLeave)
 	}
 	p := &preempter{m: m, track: m.Custom(".debug_line") != nil, funcs: shift{m.Imported[kindFunc]}, globals: shift{m.Imported[kindGlobal]}}
-	// block block global.get epoch; br_if 0; br 1 end call yield end. As an `if` it would say the same, but
-	// wazero then lays the call in the middle of the loop and jumps around it: 10 % more on tight loops.
-	p.check = appendU32([]byte{opBlock, 0x40, opBlock, 0x40, opGlobalGet}, p.globals.at)
-	p.check = append(p.check, opBrIf, 0, opBr, 1, opEnd, opCall)
-	p.check = append(appendU32(p.check, p.funcs.at), opEnd)
+	p.rare, p.check = p.epochChecks()
+	var err error
+	if p.params, err = m.functionParams(); err != nil {
+		return nil, fmt.Errorf("%w: %w", errLeave, err)
+	}
+	bodies, err := p.code(code.Body)
+	if err != nil {
+		return nil, fmt.Errorf("%w: section %d: %w", errLeave, secCode, err)
+	}
 	out := &Module{
 		Imported: m.Imported, Types: m.Types + 1, Funcs: m.Funcs, Globals: m.Globals,
-		Memory: m.Memory, OwnMemory: m.OwnMemory,
+		Memory: m.Memory, OwnMemory: m.OwnMemory, Origins: p.origins,
 	}
 	out.Imported[kindFunc]++
 	out.Imported[kindGlobal]++
-	imports := m.section(secImport) != nil
+	if p.bulk {
+		out.Types++
+		out.Funcs += uint32(len(helpers))
+		out.Added = map[uint32]string{p.helper(helperFill): "memory.fill", p.helper(helperCopy): "memory.copy"}
+	}
+	imports, exports := m.section(secImport) != nil, m.section(secExport) != nil
 	for _, s := range m.Sections {
 		if !imports && s.ID != secCustom && s.ID > secType {
 			out.Sections = append(out.Sections, Section{ID: secImport, Body: p.imports([]byte{0})})
 			imports = true
 		}
-		var err error
-		if s.Body, err = p.section(s); err != nil {
-			return nil, fmt.Errorf("%w: section %d: %w", errLeave, s.ID, err)
+		switch s.ID {
+		case secStart:
+			if exports {
+				continue
+			}
+			s = Section{ID: secExport, Body: p.start([]byte{0})}
+		case secCode:
+			s.Body = bodies
+		default:
+			if s.Body, err = p.section(s); err != nil {
+				return nil, fmt.Errorf("%w: section %d: %w", errLeave, s.ID, err)
+			}
 		}
 		s.Off = 0
 		out.Sections = append(out.Sections, s)
 	}
-	out.Origins = p.origins
 	return out, nil
 }
 
 func (p *preempter) section(s Section) ([]byte, error) {
 	switch s.ID {
 	case secType:
-		r := &reader{b: s.Body}
-		n := r.u32()
-		b := append(appendU32(make([]byte, 0, len(s.Body)+8), n+1), s.Body[r.pos:]...)
-		return append(b, 0x60, 0, 0), nil
+		added := []string{"\x60\x00\x00"}
+		if p.bulk {
+			added = append(added, helperType)
+		}
+		return appended(s.Body, added...), nil
 	case secImport:
 		return p.imports(s.Body), nil
+	case secFunction:
+		if !p.bulk {
+			return s.Body, nil
+		}
+		t := string(appendU32(nil, p.helperType()))
+		return appended(s.Body, t, t), nil
 	case secTable, secGlobal, secElement, secData:
 		return p.constants(s)
 	case secExport:
 		return p.exports(s.Body)
-	case secStart:
-		return appendU32(nil, p.funcs.of((&reader{b: s.Body}).u32())), nil
-	case secCode:
-		return p.code(s.Body)
 	}
 	return s.Body, nil
 }
 
-// imports appends the two imports. Being the last, they move only what the module itself defines.
-func (p *preempter) imports(body []byte) []byte {
+// appended returns a section that is a vector with items more.
+func appended(body []byte, items ...string) []byte {
 	r := &reader{b: body}
 	n := r.u32()
-	b := append(appendU32(make([]byte, 0, len(body)+64), n+2), body[r.pos:]...)
-	b = appendName(appendName(b, YieldModule), Yield)
-	b = appendU32(append(b, kindFunc), p.m.Types)
-	b = appendName(appendName(b, EpochModule), Epoch)
-	return append(b, kindGlobal, 0x7f, 1)
+	b := append(appendU32(make([]byte, 0, len(body)+16), n+uint32(len(items))), body[r.pos:]...)
+	for _, item := range items {
+		b = append(b, item...)
+	}
+	return b
+}
+
+// imports appends the two imports. Being the last, they move only what the module itself defines.
+func (p *preempter) imports(body []byte) []byte {
+	yield := appendU32(append(appendName(appendName(nil, YieldModule), Yield), kindFunc), p.m.Types)
+	epoch := append(appendName(appendName(nil, EpochModule), Epoch), kindGlobal, 0x7f, 1)
+	return appended(body, string(yield), string(epoch))
+}
+
+// start adds the start function, if there is one, to an export section.
+func (p *preempter) start(exports []byte) []byte {
+	s := p.m.section(secStart)
+	if s == nil {
+		return exports
+	}
+	item := append(appendName(nil, Start), kindFunc)
+	return appended(exports, string(appendU32(item, p.funcs.of((&reader{b: s.Body}).u32()))))
 }
 
 func appendName(b []byte, s string) []byte { return append(appendU32(b, uint32(len(s))), s...) }
@@ -123,7 +168,7 @@ func (p *preempter) exports(body []byte) ([]byte, error) {
 		}
 		b = appendU32(b, index)
 	}
-	return b, r.err
+	return p.start(b), r.err
 }
 
 // patch is an index in a section that is to be written anew.
@@ -175,10 +220,21 @@ func (p *preempter) constants(s Section) ([]byte, error) {
 	return append(b, s.Body[at:]...), nil
 }
 
-func (p *preempter) code(body []byte) ([]byte, error) {
-	r := &reader{b: body}
+// epochChecks make a check: call yield if the epoch is not zero. Both say the same, and neither is an `if`, because of
+// how the compiler lays out their code: the first is faster where it is passed seldom, in a nested loop, the second where
+// it is passed each time.
+func (p *preempter) epochChecks() (rare, often []byte) {
+	rare = append(appendU32([]byte{opBlock, 0x40, opGlobalGet}, p.globals.at), opI32Eqz, opBrIf, 0, opCall)
+	often = appendU32([]byte{opBlock, 0x40, opBlock, 0x40, opGlobalGet}, p.globals.at)
+	often = append(often, opBrIf, 0, opBr, 1, opEnd, opCall)
+	return append(appendU32(rare, p.funcs.at), opEnd), append(appendU32(often, p.funcs.at), opEnd)
+}
+
+// code rewrites the code section.
+func (p *preempter) code(section []byte) ([]byte, error) {
+	r := &reader{b: section}
 	n := r.u32()
-	out := appendU32(make([]byte, 0, len(body)+len(body)/8), n)
+	bodies := make([]byte, 0, len(section)+len(section)/8)
 	var buf []byte
 	for i := uint32(0); i < n && r.ok(); i++ {
 		locals, code := r.body()
@@ -187,53 +243,49 @@ func (p *preempter) code(body []byte) ([]byte, error) {
 		}
 		first := len(p.origins)
 		var err error
-		if buf, err = p.body(append(buf[:0], locals...), code); err != nil {
+		if buf, err = p.body(buf[:0], i, locals, code); err != nil {
 			return nil, fmt.Errorf("function %d: %w", i, err)
 		}
-		out = appendU32(out, uint32(len(buf)))
+		bodies = appendU32(bodies, uint32(len(buf)))
 		for k := first; k < len(p.origins); k++ {
-			p.origins[k].New += uint32(len(out))
+			p.origins[k].New += uint32(len(bodies))
 			p.origins[k].Old += uint32(r.pos - len(code))
 		}
-		out = append(out, buf...)
+		bodies = append(bodies, buf...)
 	}
-	return out, r.err
+	if !r.ok() {
+		return nil, r.err
+	}
+	if p.bulk {
+		for _, make := range helpers {
+			body := make(p)
+			bodies = append(appendU32(bodies, uint32(len(body)+1)), 0) // no locals
+			bodies = append(bodies, body...)
+			n++
+		}
+	}
+	count := appendU32(nil, n)
+	for k := range p.origins {
+		p.origins[k].New += uint32(len(count))
+	}
+	return append(count, bodies...), nil
 }
 
-// body appends the rewritten instructions to b, which holds the locals.
-func (p *preempter) body(b, code []byte) ([]byte, error) {
-	entry := len(b)
-	calls := false
-	first := len(p.origins)
-	err := walk(code, func(in *instr) {
-		if p.track {
-			p.origins = append(p.origins, Origin{uint32(len(b)), uint32(in.start)})
-		}
-		switch in.op {
-		case opCall, opReturnCall, opRefFunc:
-			b = append(b, code[in.start:in.indexAt]...)
-			b = appendU32(b, p.funcs.of(in.index))
-			calls = calls || in.op != opRefFunc
-		case opGlobalGet, opGlobalSet:
-			b = append(b, code[in.start:in.indexAt]...)
-			b = appendU32(b, p.globals.of(in.index))
-		case opLoop:
-			b = append(b, code[in.start:in.end]...)
-			b = append(b, p.check...)
-		default:
-			b = append(b, code[in.start:in.end]...)
-			calls = calls || in.op == opCallIndirect || in.op == opReturnCallIn
-		}
-	})
-	if err != nil || !calls {
-		return b, err
+// functionParams counts the parameters of each of the module's own functions.
+func (m *Module) functionParams() ([]uint32, error) {
+	s := m.section(secFunction)
+	if s == nil {
+		return nil, nil
 	}
-	for k := first; k < len(p.origins); k++ {
-		p.origins[k].New += uint32(len(p.check))
+	r := &reader{b: s.Body}
+	n := r.u32()
+	params := make([]uint32, 0, n)
+	for i := uint32(0); i < n && r.ok(); i++ {
+		t := r.u32()
+		if uint64(t) >= uint64(len(m.params)) {
+			return nil, fmt.Errorf("function %d has no type", i)
+		}
+		params = append(params, m.params[t])
 	}
-	b = append(b, p.check...)
-	tail := len(b) - len(p.check)
-	copy(b[entry+len(p.check):], b[entry:tail])
-	copy(b[entry:], p.check)
-	return b, nil
+	return params, r.err
 }

@@ -10,8 +10,10 @@ const (
 	// YieldModule exports Yield, a function without parameters or results.
 	YieldModule = "hachi:yield"
 	Yield       = "yield"
+	// Start is the export that a module's start function becomes. The host calls it first.
+	Start = "hachi:start"
 )
 
-// isReserved says whether an import's module name belongs to the rewriter. A guest that imported from it could
-// stop its own epoch.
-func isReserved(module []byte) bool { return strings.HasPrefix(string(module), "hachi:") }
+// isReserved says whether a name belongs to the rewriter: an import's module, from which a guest could stop its own
+// epoch, or an export.
+func isReserved(name []byte) bool { return strings.HasPrefix(string(name), "hachi:") }

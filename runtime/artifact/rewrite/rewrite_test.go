@@ -110,10 +110,14 @@ func TestPassiveSegmentsKeepTheirNumbers(t *testing.T) {
 	}
 }
 
-func TestReservedImportsAreRefused(t *testing.T) {
-	wasm := header + section(1, "\x01\x60\x00\x00") + section(2, "\x01\x0bhachi:yield\x05yield\x00\x00")
-	if _, err := Parse([]byte(wasm)); !errors.Is(err, ErrBadModule) || !strings.Contains(err.Error(), "reserved") {
-		t.Errorf("got %v", err)
+func TestReservedNamesAreRefused(t *testing.T) {
+	for _, wasm := range []string{
+		section(1, "\x01\x60\x00\x00") + section(2, "\x01\x0bhachi:yield\x05yield\x00\x00"),
+		section(6, "\x01\x7f\x00\x41\x00\x0b") + section(7, "\x01\x0bhachi:start\x03\x00"),
+	} {
+		if _, err := Parse([]byte(header + wasm)); !errors.Is(err, ErrBadModule) || !strings.Contains(err.Error(), "reserved") {
+			t.Errorf("got %v", err)
+		}
 	}
 }
 
@@ -128,19 +132,25 @@ func TestPreemptibleShiftsIndices(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	const check = "\x02\x40\x02\x40\x23\x01\x0d\x00\x0c\x01\x0b\x10\x01\x0b"
+	const (
+		check  = "\x02\x40\x02\x40\x23\x01\x0d\x00\x0c\x01\x0b\x10\x01\x0b"
+		refill = "\x41\xdc\x0f\x21\x00" // spell / (9 instructions + 2 calls)
+		loop   = "\x03\x40" + check + refill + "\x03\x40\x02\x40\x20\x00\x41\x01\x6b\x22\x00\x0d\x00\x0c\x02\x0b"
+	)
 	for id, want := range map[byte]string{
 		secType:    "\x02\x60\x00\x00\x60\x00\x00",
 		secImport:  "\x04\x01a\x01f\x00\x00\x01a\x01g\x03\x7f\x00\x0bhachi:yield\x05yield\x00\x01\x0bhachi:epoch\x05epoch\x03\x7f\x01",
 		secGlobal:  "\x02\x7f\x01\x23\x00\x0b\x70\x00\xd2\x02\x0b",
-		secExport:  "\x04\x01a\x00\x00\x01b\x00\x02\x01c\x03\x00\x01d\x03\x02",
-		secStart:   "\x02",
+		secExport:  "\x05\x01a\x00\x00\x01b\x00\x02\x01c\x03\x00\x01d\x03\x02\x0bhachi:start\x00\x02",
 		secElement: "\x02\x00\x41\x00\x0b\x02\x00\x02\x05\x70\x02\xd2\x02\x0b\xd0\x70\x0b",
-		secCode:    "\x01\x2c\x00" + check + "\x10\x00\x10\x02\x23\x00\x24\x02\x03\x40" + check + "\x0b\xd2\x02\x1a\x0b",
+		secCode:    "\x01\x44\x01\x01\x7f" + check + "\x10\x00\x10\x02\x23\x00\x24\x02" + loop + "\x0b\x0b\xd2\x02\x1a\x0b",
 	} {
 		if got := string(p.section(id).Body); got != want {
 			t.Errorf("section %d:\n got %q\nwant %q", id, got, want)
 		}
+	}
+	if p.section(secStart) != nil {
+		t.Error("the start function still starts by itself")
 	}
 	if _, err := parsed(t, header).Preemptible(); err == nil {
 		t.Error("a module without code has nothing to rewrite")

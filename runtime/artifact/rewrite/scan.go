@@ -41,7 +41,7 @@ func (m *Module) scan(id byte, r *reader) {
 	case secExport:
 		n := r.count("exports", maxExports, 3)
 		for i := uint32(0); i < n && r.ok(); i++ {
-			r.name()
+			m.reserved = isReserved(r.name()) || m.reserved
 			r.byte()
 			r.u32()
 		}
@@ -72,8 +72,11 @@ func (m *Module) scanTypes(r *reader) {
 		if form != 0x60 {
 			r.fail("type form %#x", form)
 		}
-		for range 2 {
+		for list := range 2 {
 			n := r.count("parameters or results", maxArity, 1)
+			if list == 0 {
+				m.params = append(m.params, n)
+			}
 			for i := uint32(0); i < n && r.ok(); i++ {
 				r.valType()
 			}

@@ -106,7 +106,7 @@ func prepare(dir string) error {
 func (s *Store) Get(ctx context.Context, digest string, module *os.File) (*os.File, error) {
 	if digest == "" {
 		var err error
-		if digest, err = digestOf(module); err != nil {
+		if digest, err = Digest(module); err != nil {
 			return nil, fmt.Errorf("get artefact: %w", err)
 		}
 	}
@@ -140,14 +140,15 @@ var ErrDigest = errors.New("content does not match its digest")
 
 // check compares a module with its digest: what is compiled now is run under that name ever after.
 func check(module *os.File, digest string) error {
-	got, err := digestOf(module)
+	got, err := Digest(module)
 	if err == nil && got != digest {
 		err = fmt.Errorf("%w: is %s, should be %s (remove the image and pull it again)", ErrDigest, got, digest)
 	}
 	return err
 }
 
-func digestOf(f *os.File) (string, error) {
+// Digest is the name of a module's content, "sha256:<hex>"; the offset of f stays.
+func Digest(f *os.File) (string, error) {
 	h := sha256.New()
 	if _, err := io.Copy(h, io.NewSectionReader(f, 0, 1<<62)); err != nil {
 		return "", fmt.Errorf("read module: %w", err)

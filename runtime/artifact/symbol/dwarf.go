@@ -64,9 +64,8 @@ func Lines(section func(name string) []byte) (lines []Line, files []string, err 
 			if !e.EndSequence {
 				continue
 			}
-			// The linker leaves the lines of functions that it dropped at address 0, where no function can be: the code
-			// section begins with their number.
-			if lines[first].Addr == 0 {
+			// The lines that follow a tombstone count on from it, and wrap around.
+			if tombstone(lines[first].Addr) {
 				lines = lines[:first]
 			}
 			first = len(lines)
@@ -74,6 +73,10 @@ func Lines(section func(name string) []byte) (lines []Line, files []string, err 
 	}
 	return tidy(lines), files, nil
 }
+
+// tombstone says whether an address is one that linkers leave of functions which they drop. No function can be there: the
+// code section begins with their number, and is shorter.
+func tombstone(addr uint32) bool { return addr == 0 || addr >= 0xfffffffe }
 
 func entry(e *dwarf.LineEntry, known map[string]int32, files *[]string) Line {
 	l := Line{Addr: uint32(e.Address), File: -1}
@@ -92,14 +95,14 @@ func entry(e *dwarf.LineEntry, known map[string]int32, files *[]string) Line {
 }
 
 // tidy sorts lines and drops those that say nothing new. An end of one sequence yields to the start of another at the same
-// address, and addresses of removed functions (0 and the last ones) go.
+// address, and tombstones go.
 func tidy(lines []Line) []Line {
 	slices.SortStableFunc(lines, func(a, b Line) int {
 		return cmp.Or(cmp.Compare(a.Addr, b.Addr), cmp.Compare(a.File, b.File))
 	})
 	out := lines[:0]
 	for _, l := range lines {
-		if l.Addr == 0 || l.Addr >= 0xfffffffe {
+		if tombstone(l.Addr) {
 			continue
 		}
 		if n := len(out); n > 0 {

@@ -2,6 +2,7 @@ package symbol
 
 import (
 	"debug/dwarf"
+	"encoding/binary"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
@@ -92,4 +93,38 @@ func FuzzLines(f *testing.F) {
 		sections := map[string][]byte{".debug_abbrev": abbrev, ".debug_info": info, ".debug_line": line}
 		_, _, _ = Lines(func(name string) []byte { return sections[name] })
 	})
+}
+
+// lineProgram is a line table of version 4 with one file, a.c, and the given sequences: each an address and lines of
+// 8 bytes of code.
+func lineProgram(sequences map[uint32][]byte) (abbrev, info, line []byte) {
+	le := binary.LittleEndian
+	unit := func(body []byte) []byte { return append(le.AppendUint32(nil, uint32(len(body))), body...) }
+	abbrev = []byte{1, 0x11, 0, 0x10, 0x17, 0, 0, 0}
+	info = unit([]byte{4, 0, 0, 0, 0, 0, 4, 1, 0, 0, 0, 0})
+	header := append([]byte{1, 1, 1, 0xfb, 14, 13, 0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1, 0}, "a.c\x00\x00\x00\x00\x00"...)
+	program := append([]byte{4, 0}, unit(header)...)
+	for addr, lines := range sequences {
+		program = le.AppendUint32(append(program, 0, 5, 2), addr)
+		at := byte(1)
+		for _, l := range lines {
+			program = append(program, 3, l-at&0x7f, 1, 2, 8) // advance_line, copy, advance_pc
+			at = l
+		}
+		program = append(program, 0, 1, 1)
+	}
+	return abbrev, info, unit(program)
+}
+
+// What linkers leave of functions that they drop counts on from a tombstone, past the end of the address space.
+func TestDroppedFunctionsHaveNoLines(t *testing.T) {
+	abbrev, info, line := lineProgram(map[uint32][]byte{2: {5, 6}, 0: {20, 21}, 0xffffffff: {30, 31}, 0xfffffffe: {40, 41}})
+	sections := map[string][]byte{".debug_abbrev": abbrev, ".debug_info": info, ".debug_line": line}
+	lines, files, err := Lines(func(name string) []byte { return sections[name] })
+	if err != nil || len(files) != 1 {
+		t.Fatal(files, err)
+	}
+	if d := cmp.Diff([]Line{{2, 0, 5}, {10, 0, 6}, {18, -1, 0}}, lines); d != "" {
+		t.Error(d)
+	}
 }

@@ -125,13 +125,11 @@ func (t *Table) find(addr uint32) string {
 	return fmt.Sprintf("%s:%d", t.Files[t.Lines[i].File], t.Lines[i].Line)
 }
 
-var (
-	frame  = regexp.MustCompile(`^\t\.\$(\d+)\(`)
-	source = regexp.MustCompile(`^\t\t0x([0-9a-f]+): ` + sourceMark)
-)
-
 // Resolve returns a wazero error message with the names and lines that are known put in. Other text stays as it is.
 func (t *Table) Resolve(message string) string {
+	// Here, and not when every engine starts.
+	frame := regexp.MustCompile(`^\t\.\$(\d+)\(`)
+	source := regexp.MustCompile(`^\t\t0x([0-9a-f]+): ` + sourceMark)
 	var out []string
 	for line := range strings.SplitSeq(message, "\n") {
 		if m := frame.FindStringSubmatch(line); m != nil {

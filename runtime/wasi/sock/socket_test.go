@@ -3,7 +3,6 @@ package sock
 import (
 	"context"
 	"errors"
-	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -11,35 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/hachi-run/hachi/internal/testenv"
 )
 
-func TestMain(m *testing.M) {
-	before := openFiles()
-	code := m.Run()
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	if after := openFiles(); after > before {
-		fmt.Fprintf(os.Stderr, "descriptors: %d before the tests, %d after\n", before, after)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// openFiles counts this process's descriptors, Go's own poller included.
-func openFiles() int {
-	if r, w, err := os.Pipe(); err == nil {
-		_, _ = r.Close(), w.Close()
-	}
-	list, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return 0
-	}
-	return len(list)
-}
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 
 // blockingListener is a listener as a manager other than Go may hand it in.
 func blockingListener(t *testing.T) *os.File {

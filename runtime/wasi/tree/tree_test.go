@@ -10,35 +10,12 @@ import (
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/hachi-run/hachi/internal/testenv"
 )
 
-func TestMain(m *testing.M) {
-	before := openFiles()
-	code := m.Run()
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	if after := openFiles(); after > before {
-		fmt.Fprintf(os.Stderr, "descriptors: %d before the tests, %d after\n", before, after)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// openFiles counts this process's descriptors, Go's own poller included.
-func openFiles() int {
-	if r, w, err := os.Pipe(); err == nil {
-		_, _ = r.Close(), w.Close()
-	}
-	list, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return 0
-	}
-	return len(list)
-}
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 
 // resolvers runs a test once with openat2 and once with the walk that replaces it.
 func resolvers(t *testing.T, f func(t *testing.T)) {

@@ -2,40 +2,16 @@ package wait
 
 import (
 	"errors"
-	"fmt"
 	"os"
 	"testing"
 	"time"
 
-	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/hachi-run/hachi/internal/testenv"
 )
 
-func TestMain(m *testing.M) {
-	before := openFiles()
-	code := m.Run()
-	if err := goleak.Find(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		code = 1
-	}
-	if after := openFiles(); after > before {
-		fmt.Fprintf(os.Stderr, "descriptors: %d before the tests, %d after\n", before, after)
-		code = 1
-	}
-	os.Exit(code)
-}
-
-// openFiles counts this process's descriptors, Go's own poller included.
-func openFiles() int {
-	if r, w, err := os.Pipe(); err == nil {
-		_, _ = r.Close(), w.Close()
-	}
-	list, err := os.ReadDir("/proc/self/fd")
-	if err != nil {
-		return 0
-	}
-	return len(list)
-}
+func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 
 func newPoller(t *testing.T) *Poller {
 	t.Helper()
@@ -237,5 +213,21 @@ func BenchmarkWaitReady(b *testing.B) {
 		if n, err := p.Wait(Forever); n != 1 || err != nil {
 			b.Fatal(n, err)
 		}
+	}
+}
+
+func TestCloseReleasesTheDescriptor(t *testing.T) {
+	p, err := New()
+	if err != nil {
+		t.Fatal(err)
+	}
+	fd := p.epfd
+	for range 2 {
+		if err := p.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+	if _, err := unix.FcntlInt(uintptr(fd), unix.F_GETFD, 0); err != unix.EBADF {
+		t.Errorf("the epoll descriptor: %v, want EBADF", err)
 	}
 }

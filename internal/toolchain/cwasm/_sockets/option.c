@@ -45,6 +45,8 @@ static int host_option(int name) {
 }
 
 static int translate(int *level, int *name) {
+	if (*level == IPPROTO_IP) /* the host's number of SOL_SOCKET */
+		return errno = ENOPROTOOPT, -1;
 	if (*level != SOL_SOCKET)
 		return 0;
 	*level = 0;
