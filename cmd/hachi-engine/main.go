@@ -1,6 +1,7 @@
 // Command hachi-engine runs one Wasm guest in a jail. The shim starts it; it is not for people.
 //
 //	hachi-engine run       reads its configuration from the control socket, descriptor 3 (see runtime/wire)
+//	                      (with --profile it writes the guest's CPU profile to descriptor 4)
 //	hachi-engine compile   compiles the module on descriptor 3 into the artefact on descriptor 4
 //	hachi-engine hold      is the first process of a pod's shared pid namespace until descriptor 3 ends
 //
@@ -16,6 +17,7 @@ import (
 
 	"github.com/hachi-run/hachi/runtime/artifact"
 	"github.com/hachi-run/hachi/runtime/jail"
+	"github.com/hachi-run/hachi/runtime/wire"
 )
 
 func main() { os.Exit(run(context.Background(), os.Args[1:])) }
@@ -23,10 +25,13 @@ func main() { os.Exit(run(context.Background(), os.Args[1:])) }
 func run(ctx context.Context, args []string) int {
 	// A guest whose reader went away gets EPIPE, as WASI has no signals.
 	signal.Ignore(syscall.SIGPIPE)
+	if len(args) == 2 && args[0] == "run" && args[1] == "--profile" {
+		return serve(ctx, os.NewFile(wire.ControlFD+1, "profile"))
+	}
 	if len(args) == 1 {
 		switch args[0] {
 		case "run":
-			return serve(ctx)
+			return serve(ctx, nil)
 		case "compile":
 			return compile(ctx)
 		case "hold":

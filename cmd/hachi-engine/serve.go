@@ -2,9 +2,12 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"os"
 	"os/signal"
+	"runtime"
 	"runtime/debug"
 	"sync"
 	"syscall"
@@ -25,26 +28,46 @@ const settle = time.Second
 // untidy is how much memory an engine has had when a collection is worth it, in KiB.
 const untidy = 64 << 10
 
+// processors are enough for a guest, which is one thread, and for the rest: a guest that computes cannot keep a stop from
+// being heard, on a machine with one processor too. More would cost memory each.
+const processors = 2
+
 // orphaned is the exit code of an engine that has lost its shim.
 const orphaned = 128 + int(syscall.SIGKILL)
 
-// serve runs the one guest that the control socket describes.
-func serve(ctx context.Context) int {
+// serve runs the one guest that the control socket describes, and writes its profile if that is not nil.
+func serve(ctx context.Context, profile *os.File) int {
 	_ = syscall.SetNonblock(wire.ControlFD, true) // so that waiting for the shim costs no thread
 	control := &socket{file: os.NewFile(wire.ControlFD, "control")}
-	first, err := wire.Read(control.file, wire.MaxFrame)
-	if err != nil || first.Config == nil {
+	config, files, err := wire.Receive(control.file)
+	if errors.Is(err, io.EOF) {
+		return orphaned // nobody has a guest for it after all
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "hachi-engine: no configuration on descriptor 3 (the shim starts the engine; for yourself use hachi run)")
 		return 64
 	}
-	config := first.Config
+	// With privileges, for ports below 1024.
+	listeners, err := guest.Listen(ctx, config.Listeners)
+	if err != nil {
+		return control.refuse(wire.Failed{Error: err.Error(), Listen: true})
+	}
+	if files.Root != nil {
+		// The jail closes the number that it is given, which must not be a file's.
+		fd, err := syscall.Dup(int(files.Root.Fd()))
+		files.Root.Close()
+		if err != nil {
+			return control.fail(fmt.Errorf("enter root: %w", err))
+		}
+		config.Jail.Root = &jail.Root{FD: fd}
+	}
 	if err := jail.Enter(config.Jail); err != nil {
 		return control.fail(err)
 	}
 	if config.Module == nil {
 		return control.tool(config)
 	}
-	g, err := guest.Load(ctx, config)
+	g, err := guest.Load(ctx, guest.Options{Config: config, Files: files, Listeners: listeners, Profile: profile})
 	if err != nil {
 		return control.fail(err)
 	}
@@ -66,8 +89,10 @@ func (s *socket) send(m *wire.Message) {
 	}
 }
 
-func (s *socket) fail(err error) int {
-	s.send(&wire.Message{Failed: &wire.Failed{Error: err.Error()}})
+func (s *socket) fail(err error) int { return s.refuse(wire.Failed{Error: err.Error()}) }
+
+func (s *socket) refuse(why wire.Failed) int {
+	s.send(&wire.Message{Failed: &why})
 	return 1
 }
 
@@ -76,6 +101,7 @@ func (s *socket) supervise(ctx context.Context, g *guest.Guest) int {
 	begin := make(chan struct{})
 	go s.obey(begin, g.Stop, g.SetMemory)
 	s.send(&wire.Message{Ready: &wire.Ready{}})
+	runtime.GOMAXPROCS(processors)
 	// Until now a signal's default action did the same.
 	go interrupt(g, notify())
 	var exit wire.Exit

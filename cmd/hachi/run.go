@@ -2,10 +2,8 @@ package main
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/signal"
@@ -38,6 +36,7 @@ type runFlags struct {
 	workdir, memory     string
 	cpus                float64
 	timeout             time.Duration
+	profile             string
 }
 
 func newRunCommand() *cobra.Command {
@@ -51,7 +50,8 @@ func newRunCommand() *cobra.Command {
 The guest sees the directories given with -v and nothing else, and gets a listening socket for each -p as descriptor 3
 and up (LISTEN_FDS).`,
 		Example: `  hachi run app.wasm one two
-  hachi run -e GREETING=hi -v ./data:/data:ro -p 8080 --memory 64Mi --cpus 0.5 server.wasm`,
+  hachi run -e GREETING=hi -v ./data:/data:ro -p 8080 --memory 64Mi --cpus 0.5 server.wasm
+  hachi run --profile cpu.pprof app.wasm && go tool pprof -top cpu.pprof`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			code, err := f.run(cmd.Context(), args)
@@ -71,6 +71,7 @@ and up (LISTEN_FDS).`,
 	flags.StringVarP(&f.memory, "memory", "m", "", "memory limit, such as 64Mi or 1g")
 	flags.Float64Var(&f.cpus, "cpus", 0, "CPU limit, such as 0.5")
 	flags.DurationVar(&f.timeout, "timeout", 0, "end the guest after this time")
+	flags.StringVar(&f.profile, "profile", "", "write where the guest computes to `FILE`, for go tool pprof")
 	// What hands that know Docker type without thinking.
 	for _, name := range []string{"rm", "interactive", "tty"} {
 		short := map[string]string{"interactive": "i", "tty": "t"}[name]
@@ -82,28 +83,24 @@ and up (LISTEN_FDS).`,
 
 // run runs the module and returns its exit code; an error is one of hachi's own.
 func (f *runFlags) run(ctx context.Context, args []string) (int, error) {
-	o := engine.Options{
-		Config: wire.Config{Args: args, Cwd: f.workdir},
-		Name:   filepath.Base(args[0]),
-		Stdin:  os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-	}
+	g := engine.Guest{Config: wire.Config{Args: args, Cwd: f.workdir}, Name: filepath.Base(args[0])}
 	var err error
-	if o.Config.Env, err = environ(f.env); err != nil {
+	if g.Config.Env, err = environ(f.env); err != nil {
 		return 0, err
 	}
-	if o.Config.Preopens, err = preopens(f.volumes); err != nil {
+	if g.Config.Preopens, err = preopens(f.volumes); err != nil {
 		return 0, err
 	}
-	for _, p := range o.Config.Preopens {
-		o.Config.Jail.Paths = append(o.Config.Jail.Paths, jail.Path{Path: p.Path, ReadOnly: p.ReadOnly})
+	for _, p := range g.Config.Preopens {
+		g.Config.Jail.Paths = append(g.Config.Jail.Paths, jail.Path{Path: p.Path, ReadOnly: p.ReadOnly})
 	}
 	// What a look-up of names reads; the guest itself sees none of it.
 	for _, path := range []string{"/etc/resolv.conf", "/etc/hosts", "/etc/services"} {
 		if _, err := os.Stat(path); err == nil {
-			o.Config.Jail.Paths = append(o.Config.Jail.Paths, jail.Path{Path: path, ReadOnly: true})
+			g.Config.Jail.Paths = append(g.Config.Jail.Paths, jail.Path{Path: path, ReadOnly: true})
 		}
 	}
-	if o.Config.Memory, err = memoryLimit(f.memory); err != nil {
+	if g.Config.Memory, err = memoryLimit(f.memory); err != nil {
 		return 0, err
 	}
 	if f.cpus < 0 || f.timeout < 0 {
@@ -114,38 +111,52 @@ func (f *runFlags) run(ctx context.Context, args []string) (int, error) {
 		if err != nil {
 			return 0, err
 		}
-		defer l.File.Close()
-		o.Listeners = append(o.Listeners, l)
+		g.Config.Listeners = append(g.Config.Listeners, l)
 	}
-	return f.start(ctx, args[0], o)
+	return f.start(ctx, args[0], g)
 }
 
-// start compiles, loads and runs the module of o, and waits for its end.
-func (f *runFlags) start(ctx context.Context, path string, o engine.Options) (int, error) {
-	self, err := os.Executable()
+// start compiles, loads and runs the module g, and waits for its end. The engine process starts meanwhile.
+func (f *runFlags) start(ctx context.Context, path string, g engine.Guest) (int, error) {
+	binary, err := engineBinary()
 	if err != nil {
-		return 0, fmt.Errorf("find hachi-engine: %w", err)
-	}
-	o.Binary = filepath.Join(filepath.Dir(self), "hachi-engine")
-	if o.Module, err = os.Open(path); err != nil {
 		return 0, err
 	}
-	defer o.Module.Close()
-	if o.Artifact, err = compiled(ctx, o.Binary, o.Module); err != nil {
+	if g.Module, err = os.Open(path); err != nil {
 		return 0, err
 	}
-	defer o.Artifact.Close()
+	defer g.Module.Close()
+	o := engine.Options{Binary: binary, Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
+	if f.profile != "" {
+		p, err := createProfile(f.profile)
+		if err != nil {
+			return 0, err
+		}
+		defer p.close()
+		o.Profile = p.raw
+		defer func() {
+			if err := p.finish(); err != nil {
+				fmt.Fprintln(os.Stderr, "hachi:", err)
+			}
+		}()
+	}
+	guest, err := engine.Start(o)
+	if err != nil {
+		return 0, err
+	}
+	if g.Artifact, err = compiled(ctx, binary, g.Module); err != nil {
+		guest.Kill()
+		<-guest.Done()
+		return 0, err
+	}
+	defer g.Artifact.Close()
 
 	// From here on a Ctrl-C is the guest's.
 	signals := make(chan os.Signal, 4)
 	signal.Notify(signals, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	defer signal.Stop(signals)
 
-	guest, err := engine.Start(o)
-	if err != nil {
-		return 0, err
-	}
-	if err := guest.Ready(ctx); err != nil {
+	if err := guest.Load(ctx, g); err != nil {
 		return 0, err
 	}
 	if err := guest.Run(); err != nil {
@@ -154,11 +165,25 @@ func (f *runFlags) start(ctx context.Context, path string, o engine.Options) (in
 	if f.cpus > 0 {
 		go guest.Throttle(ctx, f.cpus)
 	}
-	return wait(guest, signals, f.timeout), nil
+	end := guest.Kill
+	if o.Profile != nil {
+		end = func() { _ = guest.Stop(syscall.SIGTERM, 0) } // it has a profile to write, and a second for that
+	}
+	return wait(guest, signals, f.timeout, end), nil
 }
 
-// wait waits for the guest's end, passing on signals: the first asks it to stop, the second ends it.
-func wait(guest *engine.Process, signals <-chan os.Signal, timeout time.Duration) int {
+// engineBinary is hachi-engine beside this program.
+func engineBinary() (string, error) {
+	self, err := os.Executable()
+	if err != nil {
+		return "", fmt.Errorf("find hachi-engine: %w", err)
+	}
+	return filepath.Join(filepath.Dir(self), "hachi-engine"), nil
+}
+
+// wait waits for the guest's end, passing on signals: the first asks it to stop, the second ends it. After timeout it
+// calls end.
+func wait(guest *engine.Process, signals <-chan os.Signal, timeout time.Duration, end func()) int {
 	var late <-chan time.Time
 	if timeout > 0 {
 		t := time.NewTimer(timeout)
@@ -175,7 +200,7 @@ func wait(guest *engine.Process, signals <-chan os.Signal, timeout time.Duration
 			return int(guest.Exit().Code & 0xff)
 		case <-late:
 			timedOut = true
-			guest.Kill()
+			end()
 		case s := <-signals:
 			if stopping || guest.Stop(s.(syscall.Signal), runGrace) != nil {
 				guest.Kill()
@@ -185,25 +210,25 @@ func wait(guest *engine.Process, signals <-chan os.Signal, timeout time.Duration
 	}
 }
 
-// compiled returns the module's compiled form from the user's own store: /var/lib/hachi for root.
+// compiled returns the module's compiled form from the user's own store.
 func compiled(ctx context.Context, binary string, module *os.File) (*os.File, error) {
-	dir := "/var/lib/hachi/artifacts"
-	if os.Geteuid() != 0 {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			cache = filepath.Join(os.TempDir(), "hachi-"+strconv.Itoa(os.Getuid()))
-		}
-		dir = filepath.Join(cache, "hachi", "artifacts")
-	}
-	s, err := store.Open(store.Options{Dir: dir, Compile: engine.Compiler(binary, nil)})
+	s, err := store.Open(store.Options{Dir: artifactDir(), Compile: engine.Compiler(binary, nil)})
 	if err != nil {
 		return nil, err
 	}
-	sum := sha256.New()
-	if _, err := io.Copy(sum, io.NewSectionReader(module, 0, 1<<62)); err != nil {
-		return nil, fmt.Errorf("read %s: %w", module.Name(), err)
+	return s.Get(ctx, "", module)
+}
+
+// artifactDir is where compiled modules are kept: for root where pods look, else in the user's cache.
+func artifactDir() string {
+	if os.Geteuid() == 0 {
+		return store.DefaultDir
 	}
-	return s.Get(ctx, fmt.Sprintf("sha256:%x", sum.Sum(nil)), module)
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = filepath.Join(os.TempDir(), "hachi-"+strconv.Itoa(os.Getuid()))
+	}
+	return filepath.Join(cache, "hachi", "artifacts")
 }
 
 // environ makes the guest's environment of -e flags.
@@ -273,9 +298,9 @@ func memoryLimit(flag string) (uint64, error) {
 	return uint64(n), nil
 }
 
-// publish opens a listening socket for one -p flag, which is Docker's: [[IP:]PORT:]GUESTPORT. A lone port is the
-// same on both sides. The guest's number is in the socket's name only.
-func publish(flag string) (engine.Listener, error) {
+// publish reads one -p flag, which is Docker's: [[IP:]PORT:]GUESTPORT. A lone port is the same on both sides. The
+// guest's number is in the socket's name only.
+func publish(flag string) (wire.Listener, error) {
 	spec := strings.TrimSuffix(flag, "/tcp")
 	host, guest := spec, spec
 	if i := strings.LastIndexByte(spec, ':'); i >= 0 {
@@ -287,19 +312,8 @@ func publish(flag string) (engine.Listener, error) {
 	}
 	for _, p := range []string{port, guest} {
 		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 && p != port {
-			return engine.Listener{}, fmt.Errorf("-p %q: not [[IP:]PORT:]GUESTPORT, or not TCP", flag)
+			return wire.Listener{}, fmt.Errorf("-p %q: not [[IP:]PORT:]GUESTPORT, or not TCP", flag)
 		}
 	}
-	config := net.ListenConfig{}
-	config.SetMultipathTCP(false)
-	l, err := config.Listen(context.Background(), "tcp", net.JoinHostPort(ip, port))
-	if err != nil {
-		return engine.Listener{}, fmt.Errorf("-p %q: %w", flag, err)
-	}
-	defer l.Close()
-	file, err := l.(*net.TCPListener).File()
-	if err != nil {
-		return engine.Listener{}, fmt.Errorf("-p %q: %w", flag, err)
-	}
-	return engine.Listener{Name: "tcp-" + guest, File: file}, nil
+	return wire.Listener{Address: net.JoinHostPort(ip, port), Name: "tcp-" + guest}, nil
 }

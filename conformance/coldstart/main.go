@@ -10,6 +10,8 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
+	"strings"
 	"syscall"
 
 	"github.com/hachi-run/hachi/internal/testenv"
@@ -20,6 +22,7 @@ func main() { os.Exit(run()) }
 
 func run() int {
 	n := flag.Int("n", 30, "measurements of each kind")
+	only := flag.String("only", "start,lives,pods,memory", "what to measure, with commas")
 	enforce := flag.Bool("enforce", false, "exit with 1 when a bar is missed")
 	out := flag.String("o", "", "also write the table to this file, for docs/bench")
 	flag.Parse()
@@ -29,7 +32,7 @@ func run() int {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	rows, err := measure(ctx, *n)
+	rows, err := measure(ctx, *n, strings.Split(*only, ","))
 	if err != nil {
 		fmt.Fprintf(os.Stderr, "coldstart: %v\n", err)
 		return 1
@@ -50,7 +53,7 @@ func run() int {
 	return 0
 }
 
-func measure(ctx context.Context, n int) (rows []row, err error) {
+func measure(ctx context.Context, n int, only []string) (rows []row, err error) {
 	top, err := testenv.Source()
 	if err != nil {
 		return nil, err
@@ -71,8 +74,14 @@ func measure(ctx context.Context, n int) (rows []row, err error) {
 	}
 	defer func() { err = errors.Join(err, b.close()) }()
 
-	for _, step := range []func(context.Context, int) ([]row, error){b.firstByte, b.throughput, b.pods, b.memory} {
-		more, err := step(ctx, n)
+	for _, step := range []struct {
+		name string
+		run  func(context.Context, int) ([]row, error)
+	}{{"start", b.firstByte}, {"lives", b.throughput}, {"pods", b.pods}, {"memory", b.memory}} {
+		if !slices.Contains(only, step.name) {
+			continue
+		}
+		more, err := step.run(ctx, n)
 		if err != nil {
 			return nil, err
 		}

@@ -1,6 +1,7 @@
 package cgroup
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -72,6 +73,10 @@ func parseHost(mountinfo string) *host {
 		// cgroup2 freezes without v1's traps: its frozen processes can be killed.
 		h.v1 = slices.DeleteFunc(h.v1, func(t hierarchy) bool { return slices.Equal(t.controllers, []string{"freezer"}) })
 	}
+	// The spawner enters them in this order; see there.
+	slices.SortStableFunc(h.v1, func(a, b hierarchy) int {
+		return cmp.Compare(slices.Index(a.controllers, "memory"), slices.Index(b.controllers, "memory"))
+	})
 	return h
 }
 

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strconv"
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -27,6 +28,9 @@ func (g *Group) applyV1(r *specs.LinuxResources) error {
 		return err
 	}
 	limits := forV1(r)
+	if err := g.raiseSwap(limits.Memory); err != nil {
+		return fmt.Errorf("set memory limits: %w", explain(err))
+	}
 	for _, name := range named(limits) {
 		u := g.m.updater(name)
 		if u == nil && name == "hugetlb" {
@@ -47,6 +51,30 @@ func (g *Group) applyV1(r *specs.LinuxResources) error {
 		}
 	}
 	return nil
+}
+
+// raiseSwap lifts the limit of memory and swap together out of the way of a higher memory limit, which the kernel
+// refuses above it. The library means to and changes places with the soft limit instead (containerd/cgroups v3.1.3).
+func (g *Group) raiseSwap(m *specs.LinuxMemory) error {
+	if m == nil || m.Limit == nil || m.Swap == nil {
+		return nil
+	}
+	const file = "memory.memsw.limit_in_bytes"
+	dir, ok := g.dir("memory")
+	if !ok {
+		return nil // the library says so
+	}
+	text, err := read(dir, file)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // no accounting of swap
+	} else if err != nil {
+		return err
+	}
+	now, err := strconv.ParseInt(text, 10, 64)
+	if err != nil || *m.Swap >= 0 && *m.Swap <= now {
+		return err
+	}
+	return write(dir, file, strconv.FormatInt(*m.Swap, 10))
 }
 
 // forV1 is r without what this kernel generation has no file for: limits on kernel memory, which Linux 6 ignores and

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -142,6 +143,33 @@ func TestOOMKill(t *testing.T) {
 	metrics := statsOf(t, g).(*cgroup1.Metrics)
 	if metrics.MemoryOomControl.OomKill != 1 {
 		t.Errorf("metrics count %d oom kills; want 1", metrics.MemoryOomControl.OomKill)
+	}
+}
+
+// TestSpawnerLeavesAFullGroup: what cannot start for want of memory leaves the thread that tried fit for others.
+func TestSpawnerLeavesAFullGroup(t *testing.T) {
+	m := v1Manager(t)
+	full := create(t, m, "full")
+	if err := full.Update(&specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(4096))}}); err != nil {
+		t.Fatal(err)
+	}
+	for range 10 {
+		cmd := exec.Command("true")
+		if err := full.Spawn(cmd, (*exec.Cmd).Start); err == nil && cmd.Wait() == nil {
+			t.Skip("a process starts with one page: this kernel's memory controller does not count it")
+		}
+		other := exec.Command("true")
+		if err := create(t, m, "other").Spawn(other, (*exec.Cmd).Start); err != nil {
+			t.Fatal(err)
+		}
+		if err := other.Wait(); err != nil {
+			t.Errorf("a process of another group: %v", err)
+		}
+	}
+	m.spawner.settle()
+	self, err := os.ReadFile("/proc/self/task/" + strconv.Itoa(m.spawnerTID(t)) + "/cgroup")
+	if err != nil || strings.Contains(string(self), testParent) {
+		t.Errorf("spawner thread is still in the group: %v\n%s", err, self)
 	}
 }
 

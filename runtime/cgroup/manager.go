@@ -60,6 +60,9 @@ func (m *Manager) Close() error {
 	return nil
 }
 
+// Warm starts the thread that will start processes, so that the first need not wait for it.
+func (m *Manager) Warm() { m.spawner.warm() }
+
 // Spawn runs start on the spawner thread, outside of any group: Pdeathsig then lasts until Close.
 func (m *Manager) Spawn(cmd *exec.Cmd, start func(*exec.Cmd) error) error {
 	return m.spawner.run(nil, func() error { return start(cmd) })

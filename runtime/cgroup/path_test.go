@@ -65,8 +65,8 @@ func TestParseHost(t *testing.T) {
 		want       *host
 	}{
 		{"none", "bad line\n1 2 - x\n", &host{}},
-		{"v1", v1, &host{v1: []hierarchy{tree("cpu,cpuacct", "cpu", "cpuacct"), tree("memory", "memory"), tree("freezer", "freezer"), systemd}}},
-		{"hybrid", v1 + v2, &host{v1: []hierarchy{tree("cpu,cpuacct", "cpu", "cpuacct"), tree("memory", "memory"), systemd}, v2: "/sys/fs/cgroup/unified"}},
+		{"v1", v1, &host{v1: []hierarchy{tree("cpu,cpuacct", "cpu", "cpuacct"), tree("freezer", "freezer"), systemd, tree("memory", "memory")}}},
+		{"hybrid", v1 + v2, &host{v1: []hierarchy{tree("cpu,cpuacct", "cpu", "cpuacct"), systemd, tree("memory", "memory")}, v2: "/sys/fs/cgroup/unified"}},
 		{"v2", v2, &host{v2: "/sys/fs/cgroup/unified", unified: true}},
 	} {
 		got := parseHost(tt.info)

@@ -16,11 +16,15 @@ import (
 // spawner is one thread that starts processes. For v1 it goes into the group itself, which for a thread and
 // its own id costs 25 us a tree and waits for nobody, and its child is born there; back home it goes when the
 // caller already has its answer. The thread outlives each start, and Pdeathsig with it.
+//
+// In a group whose memory is at its limit the kernel refuses what a thread needs for itself too, such as opening a file.
+// So memory is entered last and left first, through a file that is open already.
 type spawner struct {
 	host  *host
 	setup func() error
 	jobs  chan job
 	ended chan struct{}
+	exit  int // the thread's alone: tasks of the process's own group in the last tree; -1 if it is not open
 
 	mu      sync.Mutex
 	started bool // guarded by mu
@@ -36,7 +40,7 @@ type job struct {
 var errClosed = errors.New("cgroup manager is closed")
 
 func newSpawner(h *host, setup func() error) *spawner {
-	return &spawner{host: h, setup: setup, jobs: make(chan job), ended: make(chan struct{})}
+	return &spawner{host: h, setup: setup, jobs: make(chan job), ended: make(chan struct{}), exit: -1}
 }
 
 // run has the thread do start while it is in groups.
@@ -54,12 +58,25 @@ func (s *spawner) send(j job) error {
 	if s.closed {
 		return errClosed
 	}
+	s.begin()
+	s.jobs <- j
+	return nil
+}
+
+// begin starts the thread. s.mu is held.
+func (s *spawner) begin() {
 	if !s.started {
 		s.started = true
 		go s.loop()
 	}
-	s.jobs <- j
-	return nil
+}
+
+func (s *spawner) warm() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed {
+		s.begin()
+	}
 }
 
 // settle returns when the thread is home from its last job.
@@ -114,6 +131,8 @@ func (s *spawner) serve() {
 	if s.setup != nil {
 		setupErr = s.setup()
 	}
+	s.findExit()
+	defer func() { unix.Close(s.exit) }() // -1 is an error that nobody minds
 	for j := range s.jobs {
 		if setupErr != nil {
 			j.result <- fmt.Errorf("prepare spawner thread: %w", setupErr)
@@ -142,16 +161,33 @@ func (s *spawner) enter(groups []string) error {
 
 // goHome moves the thread to where the process is now.
 func (s *spawner) goHome() {
-	text, err := os.ReadFile("/proc/self/cgroup")
-	if err != nil {
-		slog.Error("cgroup spawner cannot go home", "err", err)
-		return
-	}
+	// Where the process was before will do for a moment.
+	_, _ = ignoreEINTR(func() (int, error) { return unix.Write(s.exit, []byte("0")) })
+	unix.Close(s.exit)
+	text := s.findExit()
 	for _, t := range s.host.v1 {
-		if err := write(t.home(string(text)), "tasks", "0"); err != nil {
+		if err := write(t.home(text), "tasks", "0"); err != nil {
 			slog.Error("cgroup spawner cannot go home", "tree", t.dir, "err", err)
 		}
 	}
+}
+
+// findExit opens the way out of the group that is entered last, and returns /proc/self/cgroup, from which it knows it.
+func (s *spawner) findExit() string {
+	s.exit = -1
+	if len(s.host.v1) == 0 {
+		return ""
+	}
+	text, err := os.ReadFile("/proc/self/cgroup")
+	if err == nil {
+		name := filepath.Join(s.host.v1[len(s.host.v1)-1].home(string(text)), "tasks")
+		s.exit, err = ignoreEINTR(func() (int, error) { return unix.Open(name, unix.O_WRONLY|unix.O_CLOEXEC, 0) })
+	}
+	if err != nil {
+		slog.Error("cgroup spawner does not know its home", "err", err)
+		s.exit = -1
+	}
+	return string(text)
 }
 
 // home finds the process's own group in the text of /proc/self/cgroup.

@@ -34,14 +34,14 @@ func BenchmarkColdStart(b *testing.B) {
 				o.Stdin, o.Stdout = in, theirs
 				began := time.Now()
 				note := func(unit string) { times[unit] = append(times[unit], time.Since(began)) }
-				p, err := Start(o)
+				p, err := Start(o.Options)
 				if err != nil {
 					b.Fatal(err)
 				}
 				note("us-started")
 				in.Close()
 				theirs.Close()
-				if err := p.Ready(context.Background()); err != nil {
+				if err := p.Load(context.Background(), o.Guest); err != nil {
 					b.Fatal(err)
 				}
 				note("us-ready")
@@ -75,13 +75,13 @@ func BenchmarkIdle(b *testing.B) {
 				in, w := pipe(b)
 				out, theirs := pipe(b)
 				o.Stdin, o.Stdout = in, theirs
-				p, err := Start(o)
+				p, err := Start(o.Options)
 				if err != nil {
 					b.Fatal(err)
 				}
 				in.Close()
 				theirs.Close()
-				if err := p.Ready(context.Background()); err != nil {
+				if err := p.Load(context.Background(), o.Guest); err != nil {
 					b.Fatal(err)
 				}
 				b.ReportMetric(float64(anonymous(b, p.Pid())), "KiB-loaded")
@@ -142,8 +142,8 @@ func benchGuests(b *testing.B) map[string]string {
 	return guests
 }
 
-func benchOptions(b *testing.B, path string) Options {
-	o := Options{Binary: benchBinary(b), Name: "bench", Config: wire.Config{Args: []string{"x", "ready"}}}
+func benchOptions(b *testing.B, path string) setup {
+	o := setup{Options{Binary: benchBinary(b)}, Guest{Name: "bench", Config: wire.Config{Args: []string{"x", "ready"}}}}
 	o.Module, o.Artifact = open(b, path)
 	return o
 }

@@ -1,6 +1,11 @@
 // Package engine is the shim's side of an engine process: it starts one, tells it what to run, and says how
 // it ended.
 //
+//	p, err := engine.Start(options)       // a process that waits
+//	err = p.Load(ctx, guest)              // its guest is loaded
+//	err = p.Run()                         // and runs
+//	<-p.Done()
+//
 // An engine may be in its guest's hands. Whatever it says or does not say, nothing here blocks on it: an engine that
 // breaks the protocol is killed, and what it says of itself counts for its own container only.
 package engine
@@ -12,50 +17,49 @@ import (
 	"os/exec"
 	"syscall"
 
-	"github.com/hachi-run/hachi/runtime/jail"
 	"github.com/hachi-run/hachi/runtime/wire"
 )
 
-// ErrRefused marks a guest that the engine could not load: a bad module, a missing import, a path or
-// user of the spec that does not exist.
-var ErrRefused = errors.New("engine refused")
+var (
+	// ErrRefused marks a guest that the engine could not load: a bad module, a missing import, a path or
+	// user of the spec that does not exist.
+	ErrRefused = errors.New("engine refused")
+	// ErrListen marks an address that the engine could not listen on for the guest.
+	ErrListen = errors.New("listen for the guest")
+)
 
 // Starter starts a command and returns a function that waits for its end and returns its status as a
 // shell would count it: the exit code, or 128 and the signal's number.
 type Starter func(*exec.Cmd) (wait func() (status int), err error)
 
-// Options say what an engine runs. Only Binary, Config.Args and Config.Module's file (or a toolbox command) are required.
+// Options say how an engine process is born. Only Binary is required.
 type Options struct {
 	// Binary is the path of hachi-engine.
 	Binary string
-	// Config is sent to the engine; Start fills in its descriptors.
-	Config wire.Config
-	// Module and Artifact are the guest's files. Both stay the caller's to close.
-	Module, Artifact *os.File
-	// Name is what messages call the module.
-	Name string
-	// Root is a finished root file system to enter instead of Config.Jail.Root's mounts.
-	Root *os.File
-	// Listeners are given to the guest; they stay the caller's to close.
-	Listeners []Listener
-	// Stdin, Stdout and Stderr are the guest's own; nil is /dev/null.
+	// Stdin, Stdout and Stderr are the guest's own; nil is /dev/null. They stay the caller's to close.
 	Stdin, Stdout, Stderr *os.File
 	// Terminal makes Stdin the controlling terminal of the engine's session.
 	Terminal bool
 	// Cloneflags are the namespaces that the engine is born into, such as CLONE_NEWNS.
 	Cloneflags uintptr
+	// Profile, if not nil, gets a CPU profile of the guest when that ends by itself or is stopped. It stays the caller's.
+	Profile *os.File
 	// Starter starts the process; nil starts a plain child.
 	Starter Starter
 }
 
-// Listener is a listening socket for the guest and its name in LISTEN_FDNAMES.
-type Listener struct {
+// Guest is what an engine runs. Only Config.Args and a module (or a toolbox command) are required.
+type Guest struct {
+	// Config is sent to the engine; Load sets what it says of Files.
+	Config wire.Config
+	// Name is what messages call the module.
 	Name string
-	File *os.File
+	// Files are the guest's. They stay the caller's to close.
+	wire.Files
 }
 
-// Start starts an engine process and sends it its configuration. The guest loads in the background: Ready
-// says how that went.
+// Start starts an engine process, which waits for its guest: Load follows, or Kill. The process can be on its way before
+// it is known what it will run.
 func Start(o Options) (*Process, error) {
 	pair, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC|syscall.SOCK_NONBLOCK, 0)
 	if err != nil {
@@ -83,7 +87,10 @@ func Start(o Options) (*Process, error) {
 		Cloneflags: o.Cloneflags,
 	}
 	cmd.ExtraFiles = []*os.File{theirs}
-	config := o.assign(cmd)
+	if o.Profile != nil {
+		cmd.Args = append(cmd.Args, "--profile")
+		cmd.ExtraFiles = append(cmd.ExtraFiles, o.Profile)
+	}
 
 	start := o.Starter
 	if start == nil {
@@ -94,37 +101,28 @@ func Start(o Options) (*Process, error) {
 		control.Close()
 		return nil, fmt.Errorf("start engine: %w", err)
 	}
-	return newProcess(cmd.Process, control, &config, wait), nil
+	return newProcess(cmd.Process, control, wait), nil
 }
 
-// environment is the engine's own; a guest's is in its configuration. Two processors are enough for a guest, which is
-// one thread, and for the rest: a guest that computes cannot keep a stop from being heard, on a machine with one
-// processor too. More would cost memory each, and the time to take their threads into the jail.
-var environment = []string{"GOMAXPROCS=2"}
-
-// assign hands the options' files to cmd and returns a configuration that names them.
-func (o *Options) assign(cmd *exec.Cmd) wire.Config {
-	c := o.Config
-	give := func(f *os.File) int {
-		cmd.ExtraFiles = append(cmd.ExtraFiles, f)
-		return 2 + len(cmd.ExtraFiles)
-	}
-	c.Module = nil
-	if o.Module != nil {
-		c.Module = &wire.Module{Name: o.Name, FD: give(o.Module)}
-		if o.Artifact != nil {
-			c.Module.Artifact = give(o.Artifact)
-		}
-	}
-	if o.Root != nil {
-		c.Jail.Root = &jail.Root{FD: give(o.Root)}
-	}
-	c.Listeners = nil
-	for _, l := range o.Listeners {
-		c.Listeners = append(c.Listeners, wire.Listener{FD: give(l.File), Name: l.Name})
-	}
-	return c
+// letter is a message on its way, and the files of a configuration.
+type letter struct {
+	*wire.Message
+	files wire.Files
 }
+
+// letter is the configuration that names g's files.
+func (g *Guest) letter() letter {
+	c := g.Config
+	c.Module, c.Join = nil, g.Root != nil
+	if g.Module != nil {
+		c.Module = &wire.Module{Name: g.Name, Compiled: g.Artifact != nil}
+	}
+	return letter{&wire.Message{Config: &c}, g.Files}
+}
+
+// environment is the engine's own; a guest's is in its configuration. With one processor it takes a fifth less time to
+// start and to take all threads into the jail; it gives itself another before the guest runs.
+var environment = []string{"GOMAXPROCS=1"}
 
 func plain(cmd *exec.Cmd) (func() int, error) {
 	if err := cmd.Start(); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -85,7 +86,8 @@ func TestReaderGone(t *testing.T) {
 }
 
 func TestTrap(t *testing.T) {
-	o := Options{Binary: engineBinary(t), Name: "trap.wasm", Module: moduleFile(t, wasmHead+export+trapBody)}
+	o := setup{Options{Binary: engineBinary(t)}, Guest{Name: "trap.wasm"}}
+	o.Module = moduleFile(t, wasmHead+export+trapBody)
 	r, code := run(t, o)
 	if text := r.stderr.text(); code != 134 || !strings.Contains(text, "trap.wasm: wasm error: unreachable") {
 		t.Errorf("code %d, stderr %q", code, text)
@@ -96,7 +98,7 @@ func TestRefused(t *testing.T) {
 	bin := engineBinary(t)
 	for _, tt := range []struct {
 		name, wasm string
-		change     func(*Options)
+		change     func(*setup)
 		want       string
 	}{
 		{"not wasm", "#!/bin/sh\n", nil, "load it.wasm: "},
@@ -106,24 +108,25 @@ func TestRefused(t *testing.T) {
 		{"_start is odd", "\x00asm\x01\x00\x00\x00\x01\x05\x01\x60\x01\x7f\x00\x03\x02\x01\x00" + export + emptyBody, nil, "_start takes parameters"},
 		{"import", "\x00asm\x01\x00\x00\x00\x01\x04\x01\x60\x00\x00\x02\x09\x01\x03env\x01f\x00\x00\x03\x02\x01\x00" +
 			"\x07\x0a\x01\x06_start\x00\x01" + emptyBody, nil, "import env.f: not provided (this build serves wasi_snapshot_preview1"},
-		{"preopen is not there", wasmHead + export + emptyBody, func(o *Options) {
+		{"preopen is not there", wasmHead + export + emptyBody, func(o *setup) {
 			o.Config.Preopens = []wire.Preopen{{Guest: "/x", Path: "/does/not/exist"}}
 		}, "open directory /does/not/exist for /x"},
-		{"jail", wasmHead + export + emptyBody, func(o *Options) {
+		{"jail", wasmHead + export + emptyBody, func(o *setup) {
 			o.Config.Jail.Paths = []jail.Path{{Path: "/does/not/exist"}}
 		}, "/does/not/exist"},
-		{"too long an environment", wasmHead + export + emptyBody, func(o *Options) {
+		{"too long an environment", wasmHead + export + emptyBody, func(o *setup) {
 			o.Config.Env = []string{"A=" + strings.Repeat("x", wire.MaxFrame)}
 		}, "shorten args or environment"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			o := Options{Binary: bin, Name: "it.wasm", Module: moduleFile(t, tt.wasm)}
+			o := setup{Options{Binary: bin}, Guest{Name: "it.wasm"}}
+			o.Module = moduleFile(t, tt.wasm)
 			if tt.change != nil {
 				tt.change(&o)
 			}
 			r, err := start(t, o)
 			if err == nil {
-				err = r.Ready(context.Background())
+				err = r.Load(context.Background(), r.guest)
 			}
 			if !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("got %v, want ErrRefused with %q", err, tt.want)
@@ -145,7 +148,7 @@ func TestNoBinary(t *testing.T) {
 }
 
 func TestToolbox(t *testing.T) {
-	o := Options{Binary: engineBinary(t), Config: wire.Config{Args: []string{"echo", "a", "b"}}}
+	o := setup{Options{Binary: engineBinary(t)}, Guest{Config: wire.Config{Args: []string{"echo", "a", "b"}}}}
 	r, code := run(t, o)
 	if code != 0 || r.stdout.text() != "a b\n" {
 		t.Errorf("code %d, got %q", code, r.stdout.text())
@@ -171,11 +174,10 @@ func TestKilled(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		// Stopped, so that it cannot be faster.
 		if err := syscall.Kill(r.Pid(), syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
-		err = r.Ready(context.Background())
+		err = r.Load(context.Background(), r.guest)
 		if err == nil || errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "SIGKILL") {
 			t.Errorf("got %v, want the signal, and not that the guest was refused", err)
 		}
@@ -245,9 +247,57 @@ func TestReadyGivesUp(t *testing.T) {
 	if err := r.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	if err := r.Ready(ctx); err != nil && !errors.Is(err, cause) {
+	if err := r.Load(ctx, r.guest); !errors.Is(err, cause) {
 		t.Errorf("got %v", err)
 	}
+}
+
+// TestNoGuest: a process that was started for nothing goes without a trace.
+func TestNoGuest(t *testing.T) {
+	r, err := start(t, kit(t, "ready"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Kill()
+	if x := r.wait(t); x.Code != 137 {
+		t.Errorf("got %+v", x)
+	}
+	if err := r.Load(context.Background(), r.guest); err == nil || errors.Is(err, ErrRefused) {
+		t.Errorf("load after the end: %v", err)
+	}
+}
+
+// TestListen: the engine's own sockets are the guest's, and an address that is taken is an error of its own.
+func TestListen(t *testing.T) {
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	o := kit(t, "echo")
+	o.Config.Listeners = []wire.Listener{{Address: freeAddress(t), Name: "tcp-1"}, {Address: taken.Addr().String(), Name: "tcp-2"}}
+	r, err := start(t, o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := "listen tcp " + taken.Addr().String() + ": bind: address already in use"
+	if err := r.Load(context.Background(), r.guest); !errors.Is(err, ErrListen) || !strings.Contains(err.Error(), want) {
+		t.Errorf("got %v, want ErrListen with %q", err, want)
+	}
+	if got := r.stdout.text() + r.stderr.text(); got != "" {
+		t.Errorf("the guest ran: %q", got)
+	}
+}
+
+// freeAddress is an address on loopback that nobody listens on.
+func freeAddress(t *testing.T) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 func TestTerminal(t *testing.T) {

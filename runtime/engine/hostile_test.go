@@ -26,7 +26,7 @@ func fake(mode string) int {
 	if mode == "deaf" {
 		time.Sleep(time.Hour)
 	}
-	if _, err := wire.Read(control, wire.MaxFrame); err != nil {
+	if _, _, err := wire.Receive(control); err != nil {
 		return 1
 	}
 	switch mode {
@@ -38,7 +38,7 @@ func fake(mode string) int {
 		_, _ = control.Write([]byte{200, 0, 0, 0, '{'})
 		return 0
 	case "empty":
-		_, _ = control.Write([]byte("\x02\x00\x00\x00{}"))
+		say(&wire.Message{})
 	case "exit first":
 		say(exit)
 	case "mute":
@@ -86,7 +86,7 @@ func fake(mode string) int {
 	return 0
 }
 
-func fakeEngine(t *testing.T, mode string) Options {
+func fakeEngine(t *testing.T, mode string) setup {
 	t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -96,7 +96,7 @@ func fakeEngine(t *testing.T, mode string) Options {
 	if err := os.Symlink(self, path); err != nil {
 		t.Fatal(err)
 	}
-	return Options{Binary: path, Config: wire.Config{Args: []string{"x"}}}
+	return setup{Options{Binary: path}, Guest{Config: wire.Config{Args: []string{"x"}}}}
 }
 
 // TestHostileLoad: what an engine does before its guest is ready ends in an error, soon.
@@ -125,7 +125,7 @@ func TestHostileLoad(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeoutCause(context.Background(), 3*time.Second, errors.New("enough"))
 			defer cancel()
-			err = r.Ready(ctx)
+			err = r.Load(ctx, r.guest)
 			if err == nil || !strings.Contains(err.Error(), want) || len(err.Error()) > maxReason+100 {
 				t.Errorf("got %v, want %q", err, want)
 			}

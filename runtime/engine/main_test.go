@@ -100,10 +100,16 @@ func moduleFile(t testing.TB, wasm string) *os.File {
 	return openFile(t, path)
 }
 
-// kit are options that run a word of testdata/kit.
-func kit(t testing.TB, args ...string) Options {
+// setup is a process and what it runs.
+type setup struct {
+	Options
+	Guest
+}
+
+// kit runs a word of testdata/kit.
+func kit(t testing.TB, args ...string) setup {
 	t.Helper()
-	o := Options{Binary: engineBinary(t), Name: "kit.wasm", Config: wire.Config{Args: append([]string{"kit"}, args...)}}
+	o := setup{Options{Binary: engineBinary(t)}, Guest{Name: "kit.wasm", Config: wire.Config{Args: append([]string{"kit"}, args...)}}}
 	o.Module, o.Artifact = open(t, guest.Built(t, guest.WASI, "runtime/engine/testdata/kit"))
 	return o
 }
@@ -111,16 +117,17 @@ func kit(t testing.TB, args ...string) Options {
 // running is an engine under test.
 type running struct {
 	*Process
+	guest          Guest
 	stdin          io.WriteCloser
 	stdout, stderr *output
 }
 
 // load starts an engine with pipes for what o leaves open, and waits until its guest is loaded.
-func load(t testing.TB, o Options) *running {
+func load(t testing.TB, o setup) *running {
 	t.Helper()
 	r, err := start(t, o)
 	if err == nil {
-		err = r.Ready(context.Background())
+		err = r.Load(context.Background(), r.guest)
 	}
 	if err != nil {
 		t.Fatal(err)
@@ -128,9 +135,9 @@ func load(t testing.TB, o Options) *running {
 	return r
 }
 
-func start(t testing.TB, o Options) (*running, error) {
+func start(t testing.TB, o setup) (*running, error) {
 	t.Helper()
-	r := &running{}
+	r := &running{guest: o.Guest}
 	var theirs []*os.File
 	if o.Stdin == nil {
 		in, w := pipe(t)
@@ -146,7 +153,7 @@ func start(t testing.TB, o Options) (*running, error) {
 			*s.file, *s.out, theirs = w, collect(out), append(theirs, w)
 		}
 	}
-	p, err := Start(o)
+	p, err := Start(o.Options)
 	for _, f := range theirs {
 		f.Close()
 	}
@@ -166,7 +173,7 @@ func start(t testing.TB, o Options) (*running, error) {
 }
 
 // run loads and runs a guest to its end.
-func run(t testing.TB, o Options) (r *running, code uint32) {
+func run(t testing.TB, o setup) (r *running, code uint32) {
 	t.Helper()
 	r = load(t, o)
 	if err := r.Run(); err != nil {
@@ -177,7 +184,7 @@ func run(t testing.TB, o Options) (r *running, code uint32) {
 }
 
 // begin runs a guest up to its word "ready".
-func begin(t testing.TB, o Options) *running {
+func begin(t testing.TB, o setup) *running {
 	t.Helper()
 	r := load(t, o)
 	if err := r.Run(); err != nil {

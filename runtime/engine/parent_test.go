@@ -28,8 +28,12 @@ func parent() int {
 	if err != nil {
 		return 1
 	}
-	p, err := Start(Options{Binary: args[0], Name: "kit", Module: module, Config: wire.Config{Args: []string{"kit", args[2]}}, Stdout: os.Stdout})
-	if err != nil || p.Ready(context.Background()) != nil {
+	p, err := Start(Options{Binary: args[0], Stdout: os.Stdout})
+	if err != nil {
+		return 1
+	}
+	g := Guest{Name: "kit", Config: wire.Config{Args: []string{"kit", args[2]}}, Files: wire.Files{Module: module}}
+	if p.Load(context.Background(), g) != nil {
 		return 1
 	}
 	fmt.Println(p.Pid())

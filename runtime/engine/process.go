@@ -34,12 +34,12 @@ type Exit struct {
 	At  time.Time
 }
 
-// Process is one engine process. Its methods are safe for concurrent use, and none but Ready waits for the engine. It ends
+// Process is one engine process. Its methods are safe for concurrent use, and none but Load waits for the engine. It ends
 // itself when its guest ends; nobody has to close it.
 type Process struct {
 	process *os.Process // signals through a pidfd, so never a stranger
 	control *os.File
-	outbox  chan *wire.Message
+	outbox  chan letter
 
 	mu       sync.Mutex
 	stopped  syscall.Signal // guarded by mu: of the first Stop
@@ -49,23 +49,23 @@ type Process struct {
 	due      time.Time      // guarded by mu: when failsafe fires
 	said     *wire.Exit     // guarded by mu: what the engine said of its guest's end
 
-	ready  chan error // receives at least one value: nil, or why the guest cannot run
+	ready  chan error // receives at least one value by the end: nil, or why the guest cannot run
 	done   chan struct{}
 	status Exit // set before done is closed
 }
 
-func newProcess(process *os.Process, control *os.File, config *wire.Config, wait func() int) *Process {
-	p := &Process{process: process, control: control, outbox: make(chan *wire.Message, backlog),
+func newProcess(process *os.Process, control *os.File, wait func() int) *Process {
+	p := &Process{process: process, control: control, outbox: make(chan letter, backlog),
 		ready: make(chan error, 1), done: make(chan struct{})}
-	go p.run(config, wait)
+	go p.run(wait)
 	return p
 }
 
 // run owns the process until it is gone.
-func (p *Process) run(config *wire.Config, wait func() int) {
+func (p *Process) run(wait func() int) {
 	var talk sync.WaitGroup
 	gone := make(chan struct{})
-	talk.Go(func() { p.speak(config, gone) })
+	talk.Go(func() { p.speak(gone) })
 	talk.Go(p.listen)
 	status := wait()
 	at := time.Now()
@@ -128,9 +128,13 @@ func (p *Process) answer(err error) {
 // Pid is the engine's process id in the shim's pid namespace.
 func (p *Process) Pid() int { return p.process.Pid }
 
-// Ready waits until the guest is loaded. Any error means that the engine is dead or was killed; one of
-// the guest's own making is ErrRefused. It is called once.
-func (p *Process) Ready(ctx context.Context) error {
+// Load hands the guest over and waits until it is loaded. Any error means that the engine is dead; one of the guest's
+// own making is ErrRefused, one of an address for it is ErrListen. It is called once.
+func (p *Process) Load(ctx context.Context, g Guest) error {
+	select {
+	case p.outbox <- g.letter():
+	case <-p.done: // which leaves an answer
+	}
 	var err error
 	select {
 	case err = <-p.ready:
@@ -144,7 +148,7 @@ func (p *Process) Ready(ctx context.Context) error {
 	return err
 }
 
-// Run lets the guest run. It is called once, after Ready.
+// Run lets the guest run. It is called once, after Load.
 func (p *Process) Run() error {
 	if err := p.tell(&wire.Message{Start: &wire.Start{}}); err != nil {
 		return fmt.Errorf("start guest: %w", err)

@@ -8,6 +8,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/hachi-run/hachi/runtime/wire"
 )
 
 func itoa(n uint32) string { return strconv.FormatUint(uint64(n), 10) }
@@ -87,20 +89,11 @@ func TestGrace(t *testing.T) {
 		{"a second stop does not delay", func(r *running, _ net.Conn) error { return r.Stop(syscall.SIGINT, time.Hour) }, grace, grace + killDelay, true},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			l, err := net.Listen("tcp", "127.0.0.1:0")
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer l.Close()
-			file, err := l.(*net.TCPListener).File()
-			if err != nil {
-				t.Fatal(err)
-			}
-			defer file.Close()
 			o := kit(t, "echo")
-			o.Listeners = []Listener{{Name: "tcp-1", File: file}}
+			address := freeAddress(t)
+			o.Config.Listeners = []wire.Listener{{Address: address, Name: "tcp-1"}}
 			r := begin(t, o)
-			c, err := net.Dial("tcp", l.Addr().String())
+			c, err := net.Dial("tcp", address)
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -22,30 +22,37 @@ const (
 // post hands a message to the goroutine that speaks. It says false when too many wait already.
 func (p *Process) post(m *wire.Message) bool {
 	select {
-	case p.outbox <- m:
+	case p.outbox <- letter{Message: m}:
 		return true
 	default:
 		return false
 	}
 }
 
-// speak sends the configuration and then what is posted, until the engine is gone.
-func (p *Process) speak(config *wire.Config, gone <-chan struct{}) {
-	m := &wire.Message{Config: config}
+// speak sends what is posted, the configuration first, until the engine is gone.
+func (p *Process) speak(gone <-chan struct{}) {
 	for {
-		if err := wire.Write(p.control, m); err != nil {
+		var l letter
+		select {
+		case l = <-p.outbox:
+		case <-gone:
+			return
+		}
+		if err := p.send(l); err != nil {
 			if !silence(err) { // which listen hears too
 				p.answer(fmt.Errorf("%w: %w", ErrRefused, err))
 				p.end()
 			}
 			return
 		}
-		select {
-		case m = <-p.outbox:
-		case <-gone:
-			return
-		}
 	}
+}
+
+func (p *Process) send(l letter) error {
+	if l.Config != nil {
+		return wire.Send(p.control, l.Config, l.files)
+	}
+	return wire.Write(p.control, l.Message)
 }
 
 // listen reads what the engine says. An engine that ends the talk, or says what it should not, is dead or will be.
@@ -73,7 +80,11 @@ func (p *Process) hear() error {
 	case err != nil:
 		return err
 	case m.Failed != nil:
-		p.answer(fmt.Errorf("%w: %s", ErrRefused, printable(m.Failed.Error)))
+		kind := ErrRefused
+		if m.Failed.Listen {
+			kind = ErrListen
+		}
+		p.answer(fmt.Errorf("%w: %s", kind, printable(m.Failed.Error)))
 	case m.Ready != nil:
 		p.answer(nil)
 		if m, err = wire.Read(p.control, maxReply); err != nil {

@@ -33,6 +33,7 @@ type Guest struct {
 	code             wazero.CompiledModule
 	system           *wasi.System
 	memory           *memory.Allocator
+	profiler         *profiler // nil without a profile
 
 	mu      sync.Mutex
 	late    *time.Timer   // guarded by mu: interrupts the guest; nil before Stop
@@ -44,20 +45,29 @@ type Guest struct {
 	overdue chan struct{} // closed when an interrupted guest did not notice
 }
 
-// Load reads, compiles or maps, and links the module that c describes, with the process's own stdio as
+// Options say what to load. All are required, but Files.Artifact, Listeners and Profile.
+type Options struct {
+	Config *wire.Config
+	// Files and Listeners become the guest's, which closes them.
+	wire.Files
+	Listeners []*os.File
+	// Profile, if not nil, gets a CPU profile of the guest when Run ends.
+	Profile *os.File
+}
+
+// Load reads, compiles or maps, and links the module that o describes, with the process's own stdio as
 // the guest's. The process should be in its jail by now. Errors are the user's to read.
-func Load(ctx context.Context, c *wire.Config) (*Guest, error) {
-	g := &Guest{name: c.Module.Name, memory: memory.New(c.Memory), stopped: make(chan struct{}), overdue: make(chan struct{})}
-	g.module = os.NewFile(uintptr(c.Module.FD), c.Module.Name)
-	if c.Module.Artifact > 0 {
-		g.artifact = os.NewFile(uintptr(c.Module.Artifact), "artifact")
-	}
+func Load(ctx context.Context, o Options) (*Guest, error) {
+	c := o.Config
+	g := &Guest{name: c.Module.Name, memory: memory.New(c.Memory), stopped: make(chan struct{}), overdue: make(chan struct{}),
+		module: o.Module, artifact: o.Artifact, profiler: newProfiler(o.Profile)}
+	defer closeAll(o.Listeners) // the system has duplicates
 	var err error
 	g.rt, g.code, err = artifact.Load(ctx, artifact.LoadOptions{
-		Module: g.module, Artifact: g.artifact, Memory: g.memory, Preempt: preempt.Options{Yield: g.yield},
+		Module: g.module, Artifact: g.artifact, Memory: g.memory, Preempt: preempt.Options{Yield: g.yield, Sample: g.profiler.sampler()},
 	})
 	if err == nil {
-		err = g.link(ctx, c)
+		err = g.link(ctx, c, o.Listeners)
 	}
 	if err != nil {
 		g.Close(ctx)
@@ -88,6 +98,9 @@ func (g *Guest) Run(ctx context.Context) wire.Exit {
 	case <-g.overdue:
 		err = sys.NewExitError(g.signal)
 	}
+	if err := g.profiler.finish(g.module, g.artifact); err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", g.name, err)
+	}
 	exit := wire.Exit{}
 	var exited *sys.ExitError
 	switch {
@@ -98,10 +111,14 @@ func (g *Guest) Run(ctx context.Context) wire.Exit {
 		exit.Code = trapCode
 		fmt.Fprintf(os.Stderr, "%s: %s\n", g.name, g.trace(err))
 	}
-	// Who ends because it was told to does not die of a refusal that it survived.
-	exit.OOM = exit.Code != 0 && g.ending.Load() == 0 && g.memory.Refused()
+	// Who ends because it was told to does not die of a refusal that it survived, and neither does who went on for long.
+	exit.OOM = exit.Code != 0 && g.ending.Load() == 0 && time.Since(g.memory.Refused()) < lastGasp
 	return exit
 }
+
+// lastGasp is how soon after it was refused memory a guest ends if it ends because of that. Allocators give up at once;
+// to say so, and to unwind, takes some of them a while, the more so when the CPU is throttled.
+const lastGasp = 2 * time.Second
 
 // trapCode is the exit code of a guest that trapped: 128 and SIGABRT, as abort(3) gives.
 const trapCode = 128 + uint32(syscall.SIGABRT)
@@ -120,9 +137,20 @@ func (g *Guest) call(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	start := mod.ExportedFunction("_start")
-	defer withStack(start)()
-	_, err = start.Call(ctx)
+	for _, f := range []api.Function{artifact.StartFunction(mod), mod.ExportedFunction("_start")} {
+		if f == nil {
+			continue
+		}
+		if err := onStack(ctx, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func onStack(ctx context.Context, f api.Function) error {
+	defer withStack(f)()
+	_, err := f.Call(ctx)
 	return err
 }
 

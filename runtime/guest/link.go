@@ -19,23 +19,16 @@ import (
 )
 
 // link gives the guest its world, as c describes it.
-func (g *Guest) link(ctx context.Context, c *wire.Config) error {
+func (g *Guest) link(ctx context.Context, c *wire.Config, listeners []*os.File) error {
 	if err := command(g.code); err != nil {
 		return err
 	}
-	o := wasi.Options{Args: c.Args, Env: environment(c), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
-	// The system has duplicates.
+	o := wasi.Options{Args: c.Args, Env: environment(c), Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr, Listeners: listeners}
 	defer func() {
-		for _, l := range o.Listeners {
-			l.Close()
-		}
 		for _, p := range o.Preopens {
-			p.Dir.Close()
+			p.Dir.Close() // the system has a duplicate
 		}
 	}()
-	for _, l := range c.Listeners {
-		o.Listeners = append(o.Listeners, os.NewFile(uintptr(l.FD), l.Name))
-	}
 	for _, p := range c.Preopens {
 		fd, err := syscall.Open(p.Path, oPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
 		if err != nil {

@@ -41,6 +41,8 @@ var commands = map[string]command{
 	"head":   head,
 	"stat":   stat,
 	"printf": printf,
+	"tar":    archive,
+	"test":   test,
 }
 
 // Words lists the toolbox's commands in order.

@@ -1,15 +1,14 @@
 // Package wire is what a shim and its engine process say to each other.
 //
 // They talk over one stream socket, the engine's descriptor 3. A frame is a 32-bit little-endian
-// length and that many bytes of JSON, one Message. The shim speaks first with Config; the engine
-// answers Ready or Failed; then Start lets the guest run, and Exit is the engine's last word. Either
-// side takes the other's silence for its death. The shim treats all it reads as hostile: an engine
-// may have been taken over by its guest.
+// length and that many bytes, one Message. The shim speaks first with Config, which alone has
+// descriptors beside it (see Files); the engine answers Ready or Failed; then Start lets the guest run, and Exit is
+// the engine's last word. Either side takes the other's silence for its death. The shim treats all it reads as
+// hostile: an engine may have been taken over by its guest. What descriptors an engine sends, the kernel closes.
 package wire
 
 import (
 	"encoding/binary"
-	"encoding/json"
 	"fmt"
 	"io"
 
@@ -20,66 +19,71 @@ import (
 const ControlFD = 3
 
 // MaxFrame is the largest frame in bytes; Linux's own limit for arguments and environment
-// (MAX_ARG_STRLEN times a few) fits with room for JSON's quoting.
+// (MAX_ARG_STRLEN times a few) fits.
 const MaxFrame = 8 << 20
+
+// headSize is the size of a frame's length.
+const headSize = 4
 
 // Message is one frame. Exactly one field is set.
 type Message struct {
 	// From the shim.
-	Config *Config `json:"config,omitempty"`
-	Start  *Start  `json:"start,omitempty"`
-	Stop   *Stop   `json:"stop,omitempty"`
-	Limit  *Limit  `json:"limit,omitempty"`
+	Config *Config
+	Start  *Start
+	Stop   *Stop
+	Limit  *Limit
 
 	// From the engine.
-	Ready  *Ready  `json:"ready,omitempty"`
-	Failed *Failed `json:"failed,omitempty"`
-	Exit   *Exit   `json:"exit,omitempty"`
+	Ready  *Ready
+	Failed *Failed
+	Exit   *Exit
 }
 
 // Config says what to run and in which jail.
 type Config struct {
-	Args []string `json:"args"`
-	Env  []string `json:"env,omitempty"`
+	Args []string
+	Env  []string
 	// Cwd is the working directory, which a guest finds in PWD; empty means "/".
-	Cwd string `json:"cwd,omitempty"`
+	Cwd string
 	// Module is the guest; nil means that Args is a toolbox command such as `ls /`.
-	Module *Module `json:"module,omitempty"`
+	Module *Module
 	// Preopens are the directories the guest finds open, after its listeners.
-	Preopens []Preopen `json:"preopens,omitempty"`
-	// Listeners are descriptors of bound and listening sockets; the guest finds them from 3 on,
-	// as LISTEN_FDS says.
-	Listeners []Listener `json:"listeners,omitempty"`
+	Preopens []Preopen
+	// Listeners are the sockets that the engine listens on for the guest, which finds them from 3 on, as LISTEN_FDS
+	// says.
+	Listeners []Listener
 	// Memory is the ceiling of the guest's linear memory in bytes; 0 means what the module asks for.
-	Memory uint64 `json:"memory,omitempty"`
+	Memory uint64
 	// Jail is entered before the module is read.
-	Jail jail.Config `json:"jail"`
+	Jail jail.Config
+	// Join says that Files.Root is the root to enter, instead of Jail.Root's mounts.
+	Join bool
 }
 
-// Module is a Wasm module as descriptors of the engine.
+// Module is a Wasm module, whose bytes are Files.Module.
 type Module struct {
 	// Name is what messages and traces call it.
-	Name string `json:"name"`
-	// FD is the original module's bytes.
-	FD int `json:"fd"`
-	// Artifact is the compiled form that package artifact stored; 0 means compile in place.
-	Artifact int `json:"artifact,omitempty"`
+	Name string
+	// Compiled says that Files.Artifact is its compiled form; otherwise it is compiled in place.
+	Compiled bool
 }
 
 // Preopen is a directory given to the guest.
 type Preopen struct {
 	// Guest is the name that the guest sees, for example "/".
-	Guest string `json:"guest"`
+	Guest string
 	// Path is where the engine opens it, after it entered its jail.
-	Path     string `json:"path"`
-	ReadOnly bool   `json:"readOnly,omitempty"`
+	Path     string
+	ReadOnly bool
 }
 
-// Listener is a listening socket given to the guest.
+// Listener is a TCP socket that listens for the guest. The engine makes it while it still has its privileges, so
+// that it is the container's own: of its cgroup, which pays for it, and of its network namespace.
 type Listener struct {
-	FD int `json:"fd"`
+	// Address is "host:port"; an empty host is every address of both families.
+	Address string
 	// Name is its entry in LISTEN_FDNAMES, for example "tcp-8080".
-	Name string `json:"name"`
+	Name string
 }
 
 // Start lets the guest run.
@@ -88,13 +92,13 @@ type Start struct{}
 // Stop asks the guest to end. The engine takes no new connections, lets the ones that are open finish,
 // and ends the guest with 128+Signal when they are closed or after Grace milliseconds.
 type Stop struct {
-	Signal int   `json:"signal"`
-	Grace  int64 `json:"graceMillis"`
+	Signal int
+	Grace  int64
 }
 
 // Limit moves the ceiling of the guest's linear memory, in bytes.
 type Limit struct {
-	Memory uint64 `json:"memory"`
+	Memory uint64
 }
 
 // Ready says that the guest is loaded and waits for Start.
@@ -102,28 +106,26 @@ type Ready struct{}
 
 // Failed says that the guest cannot run; the engine exits after it.
 type Failed struct {
-	Error string `json:"error"`
+	Error string
+	// Listen says that it is a Listener that failed, and nothing that the guest itself has done.
+	Listen bool
 }
 
 // Exit says how the guest ended; the engine exits after it.
 type Exit struct {
 	// Code is proc_exit's code, 134 for a trap, or 128+signal after Stop.
-	Code uint32 `json:"code"`
+	Code uint32
 	// OOM says that the guest was refused memory at its ceiling and did not survive that.
-	OOM bool `json:"oom,omitempty"`
+	OOM bool
 }
 
 // Write sends one frame.
 func Write(w io.Writer, m *Message) error {
-	body, err := json.Marshal(m)
+	frame, err := encode(m)
 	if err != nil {
-		return fmt.Errorf("write frame: %w", err)
+		return err
 	}
-	if len(body) > MaxFrame {
-		return fmt.Errorf("write frame: %d bytes exceed %d (shorten args or environment)", len(body), MaxFrame)
-	}
-	frame := binary.LittleEndian.AppendUint32(make([]byte, 0, 4+len(body)), uint32(len(body)))
-	if _, err := w.Write(append(frame, body...)); err != nil {
+	if _, err := w.Write(frame); err != nil {
 		return fmt.Errorf("write frame: %w", err)
 	}
 	return nil
@@ -132,13 +134,18 @@ func Write(w io.Writer, m *Message) error {
 // Read receives one frame of at most limit bytes. It returns io.EOF when the other side closed between
 // frames.
 func Read(r io.Reader, limit int) (*Message, error) {
-	var head [4]byte
+	var head [headSize]byte
 	if _, err := io.ReadFull(r, head[:]); err != nil {
 		if err == io.EOF {
 			return nil, io.EOF
 		}
 		return nil, fmt.Errorf("read frame: %w", err)
 	}
+	return decode(head, r, limit)
+}
+
+// decode reads the rest of a frame.
+func decode(head [headSize]byte, r io.Reader, limit int) (*Message, error) {
 	n := int64(binary.LittleEndian.Uint32(head[:]))
 	if n > int64(limit) {
 		return nil, fmt.Errorf("read frame: %d bytes exceed %d", n, limit)
@@ -147,9 +154,5 @@ func Read(r io.Reader, limit int) (*Message, error) {
 	if _, err := io.ReadFull(r, body); err != nil {
 		return nil, fmt.Errorf("read frame: %w", err)
 	}
-	m := new(Message)
-	if err := json.Unmarshal(body, m); err != nil {
-		return nil, fmt.Errorf("read frame: %w", err)
-	}
-	return m, nil
+	return unmarshal(body)
 }

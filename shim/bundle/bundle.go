@@ -27,49 +27,40 @@ const (
 	sandboxType   = "sandbox"
 )
 
-// Bundle is one container's directory and its specification. Spec.Process and Spec.Linux are never nil.
+// Bundle is one container's directory and its specification.
 type Bundle struct {
 	// Path is absolute.
 	Path string
+	// Spec is what hachi reads of config.json; see parse. Process and Linux are never nil.
 	Spec *specs.Spec
 }
 
 // Open reads the bundle at path. Its errors are of the kinds NotFound and InvalidArgument.
 func Open(path string) (Bundle, error) {
 	b := Bundle{Path: path}
-	f, err := os.Open(filepath.Join(path, "config.json"))
+	data, err := b.read()
 	if errors.Is(err, fs.ErrNotExist) {
 		return b, fmt.Errorf("open bundle: %w: %w", err, errdefs.ErrNotFound)
 	}
 	if err != nil {
 		return b, fmt.Errorf("open bundle: %w", err)
 	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxSpec+1))
-	if err != nil {
-		return b, fmt.Errorf("open bundle: %w", err)
-	}
 	if b.Spec, err = parse(data); err != nil {
-		return b, fmt.Errorf("open bundle: %s: %w", f.Name(), err)
+		return b, fmt.Errorf("open bundle: %s: %w", b.config(), err)
 	}
 	return b, nil
 }
 
-func parse(data []byte) (*specs.Spec, error) {
-	if len(data) > maxSpec {
-		return nil, fmt.Errorf("more than %d bytes: %w", maxSpec, errdefs.ErrInvalidArgument)
+func (b Bundle) config() string { return filepath.Join(b.Path, "config.json") }
+
+// read reads config.json, and one byte more than there may be.
+func (b Bundle) read() ([]byte, error) {
+	f, err := os.Open(b.config())
+	if err != nil {
+		return nil, err
 	}
-	spec := new(specs.Spec)
-	if err := json.Unmarshal(data, spec); err != nil {
-		return nil, fmt.Errorf("%w: %w", err, errdefs.ErrInvalidArgument)
-	}
-	if spec.Process == nil {
-		spec.Process = new(specs.Process)
-	}
-	if spec.Linux == nil {
-		spec.Linux = new(specs.Linux)
-	}
-	return spec, nil
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxSpec+1))
 }
 
 // Mount adds mounts to the specification, except where it mounts something of its own, and tells whether it added any.
@@ -85,17 +76,29 @@ func (b Bundle) Mount(mounts []specs.Mount) (added bool) {
 	return added
 }
 
-// Save writes the specification back to config.json.
+// Save writes the specification's mounts and namespaces back to config.json, and leaves the rest of it as it is.
 func (b Bundle) Save() error {
-	data, err := json.Marshal(b.Spec)
+	whole := new(specs.Spec)
+	data, err := b.read()
+	if err == nil {
+		err = json.Unmarshal(data, whole)
+	}
+	if err == nil {
+		if whole.Linux == nil {
+			whole.Linux = new(specs.Linux)
+		}
+		whole.Linux.Namespaces = b.Spec.Linux.Namespaces
+		// Mount adds at the end.
+		whole.Mounts = append(whole.Mounts, b.Spec.Mounts[min(len(whole.Mounts), len(b.Spec.Mounts)):]...)
+		data, err = json.Marshal(whole)
+	}
 	if err != nil {
 		return fmt.Errorf("save bundle: %w", err)
 	}
-	path := filepath.Join(b.Path, "config.json")
-	if err := os.WriteFile(path+".new", data, 0o600); err != nil {
+	if err := os.WriteFile(b.config()+".new", data, 0o600); err != nil {
 		return fmt.Errorf("save bundle: %w", err)
 	}
-	if err := os.Rename(path+".new", path); err != nil {
+	if err := os.Rename(b.config()+".new", b.config()); err != nil {
 		return fmt.Errorf("save bundle: %w", err)
 	}
 	return nil

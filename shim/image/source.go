@@ -43,40 +43,83 @@ const (
 	criImage = "io.kubernetes.cri.image-name"
 )
 
-// Resolve tells what a container's image holds. spec is the bundle's config.json and mounts are those
-// of the task's Create request; nothing is mounted. A container whose entrypoint is a Linux program is
-// answered from the mounts alone; others cost one or two short calls to containerd, which wait at most
+// Look is a first look at a container: what its root file system says of its image, without a question to containerd.
+type Look struct {
+	source    *Source
+	container string
+	spec      *specs.Spec
+	root      *rootfs
+	file      *program // nil if the command names none
+}
+
+// Look looks at a container. spec is the bundle's config.json and mounts are those of the task's Create request; nothing
+// is mounted. The caller closes the Look. The error is InvalidArgument, or one of reading.
+func (s *Source) Look(container string, spec *specs.Spec, mounts []*types.Mount) (*Look, error) {
+	if spec == nil {
+		return nil, fmt.Errorf("resolve image of container %s: no OCI spec: %w", container, errdefs.ErrInvalidArgument)
+	}
+	l := &Look{source: s, container: container, spec: spec, root: newRootfs(mounts, spec)}
+	var err error
+	if l.file, err = l.root.program(spec.Process); err != nil {
+		return nil, fmt.Errorf("resolve image of container %s: %w", container, err)
+	}
+	return l, nil
+}
+
+func (l *Look) form() wasmbin.Form {
+	if l.file == nil {
+		return wasmbin.Other
+	}
+	return l.file.form
+}
+
+// Likely is what the container almost always turns out to be: a command that is no file is the name of a Wasm layer.
+func (l *Look) Likely() Kind {
+	if l.form().IsWasm() || l.file == nil && l.root != nil {
+		return Wasm
+	}
+	return Linux
+}
+
+// Close releases what Look opened. A second Close does nothing.
+func (l *Look) Close() {
+	if l.file != nil {
+		l.file.Close()
+	}
+}
+
+// Resolve tells what the container's image holds. A container whose entrypoint is a Linux program is
+// answered without a question; others cost one or two short calls to containerd, which wait at most
 // 10 s.
 //
 // Errors are of the kinds NotFound (containerd has no such container, image or content), DataLoss,
 // InvalidArgument (the image is malformed) and FailedPrecondition (an image that cannot run; the
 // message says what to do).
-func (s *Source) Resolve(ctx context.Context, container string, spec *specs.Spec, mounts []*types.Mount) (*Image, error) {
-	if spec == nil {
-		return nil, fmt.Errorf("resolve image of container %s: no OCI spec: %w", container, errdefs.ErrInvalidArgument)
-	}
-	i, err := s.resolve(ctx, container, spec, newRootfs(mounts, spec))
+func (l *Look) Resolve(ctx context.Context) (*Image, error) {
+	i, err := l.resolve(ctx)
 	if err != nil {
-		return nil, fmt.Errorf("resolve image of container %s: %w", container, err)
+		return nil, fmt.Errorf("resolve image of container %s: %w", l.container, err)
 	}
 	return i, nil
 }
 
-func (s *Source) resolve(ctx context.Context, container string, spec *specs.Spec, root *rootfs) (*Image, error) {
-	file, err := root.program(spec.Process)
+// Resolve is Look and Look's Resolve.
+func (s *Source) Resolve(ctx context.Context, container string, spec *specs.Spec, mounts []*types.Mount) (*Image, error) {
+	l, err := s.Look(container, spec, mounts)
 	if err != nil {
 		return nil, err
 	}
-	form := wasmbin.Other
-	if file != nil {
-		defer file.Close()
-		form = file.form
-	}
+	defer l.Close()
+	return l.Resolve(ctx)
+}
+
+func (l *Look) resolve(ctx context.Context) (*Image, error) {
+	s, spec, root, form := l.source, l.spec, l.root, l.form()
 	if form == wasmbin.ELF || form == wasmbin.Script {
 		return &Image{Kind: Linux}, nil
 	}
 
-	name, target, err := s.lookUp(ctx, container, spec)
+	name, target, err := s.lookUp(ctx, l.container, spec)
 	if err != nil {
 		// The record may be gone (ctr image rm) while the snapshot still holds the module.
 		if !form.IsWasm() || !errdefs.IsNotFound(err) {
@@ -102,7 +145,7 @@ func (s *Source) resolve(ctx context.Context, container string, spec *specs.Spec
 	case len(image.Modules) > 0:
 		image.Kind = Wasm
 	case form.IsWasm():
-		m, err := file.module()
+		m, err := l.file.module()
 		if err != nil {
 			return nil, err
 		}

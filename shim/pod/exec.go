@@ -11,6 +11,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 
+	"github.com/hachi-run/hachi/runtime/engine"
 	"github.com/hachi-run/hachi/runtime/toolbox"
 	"github.com/hachi-run/hachi/shim/image"
 	"github.com/hachi-run/hachi/shim/stdio"
@@ -126,7 +127,19 @@ func (c *Container) loadExec(ctx context.Context, p *Process) error {
 	if err := c.Init.engine.Signal(0); err != nil {
 		return fmt.Errorf("container has ended: %w: %w", err, errdefs.ErrFailedPrecondition)
 	}
-	return c.launch(ctx, p, launch{process: p.exec.spec, module: p.exec.module, root: root})
+	var run program
+	if p.exec.module != nil {
+		if run, err = c.pod.open(ctx, p.exec.module); err != nil {
+			return err
+		}
+		defer run.Close()
+	}
+	// No new namespaces: it enters the first process's root by descriptor.
+	return c.launch(ctx, p, launch{process: p.exec.spec, guest: func() (engine.Guest, error) {
+		g := c.guest(p.exec.spec, run)
+		g.Root = root
+		return g, nil
+	}})
 }
 
 // DeleteExec removes an exec that has ended or was not started.

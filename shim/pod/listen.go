@@ -1,7 +1,6 @@
 package pod
 
 import (
-	"context"
 	"fmt"
 	"net"
 	"strconv"
@@ -9,7 +8,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
-	"github.com/hachi-run/hachi/runtime/engine"
+	"github.com/hachi-run/hachi/runtime/wire"
 	"github.com/hachi-run/hachi/shim/image"
 )
 
@@ -17,8 +16,8 @@ import (
 // "8080", "127.0.0.1:8080". Without it the image's exposed TCP ports are taken; "none" is none.
 const listenAnnotation = "hachi.run/listen"
 
-// listen opens the guest's listening sockets, in the pod's network namespace.
-func listen(annotations map[string]string, ports []image.Port) (_ []engine.Listener, err error) {
+// listeners are the sockets that the container's engine opens for its guest.
+func listeners(annotations map[string]string, ports []image.Port) ([]wire.Listener, error) {
 	wanted, err := addresses(annotations[listenAnnotation])
 	if err != nil {
 		return nil, err
@@ -30,29 +29,12 @@ func listen(annotations map[string]string, ports []image.Port) (_ []engine.Liste
 			}
 		}
 	}
-	var listeners []engine.Listener
-	defer func() {
-		if err != nil {
-			closeAll(listeners)
-		}
-	}()
-	// Plain TCP: an MPTCP socket, Go's default, cannot be steered by BPF's socket maps.
-	config := net.ListenConfig{}
-	config.SetMultipathTCP(false)
+	var out []wire.Listener
 	for _, address := range wanted {
-		l, err := config.Listen(context.Background(), "tcp", address)
-		if err != nil {
-			return nil, fmt.Errorf("listen for the guest: %w (set annotation %s to other ports, or none)", err, listenAnnotation)
-		}
-		file, err := l.(*net.TCPListener).File()
-		l.Close() // file is a duplicate
-		if err != nil {
-			return nil, fmt.Errorf("listen for the guest: %w", err)
-		}
 		_, port, _ := net.SplitHostPort(address) // addresses made it
-		listeners = append(listeners, engine.Listener{Name: "tcp-" + port, File: file})
+		out = append(out, wire.Listener{Address: address, Name: "tcp-" + port})
 	}
-	return listeners, nil
+	return out, nil
 }
 
 // addresses parses the annotation's value.
@@ -74,10 +56,4 @@ func addresses(value string) ([]string, error) {
 		out = append(out, net.JoinHostPort(host, port))
 	}
 	return out, nil
-}
-
-func closeAll(listeners []engine.Listener) {
-	for _, l := range listeners {
-		l.File.Close()
-	}
 }

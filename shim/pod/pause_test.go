@@ -19,7 +19,7 @@ func TestThePauseContainerRunsNothing(t *testing.T) {
 	r := podtest.New(t)
 	for sig, code := range map[syscall.Signal]uint32{syscall.SIGTERM: 0, syscall.SIGKILL: 137} {
 		o := r.Options(t, "p", podtest.Spec("p"))
-		o.Image = nil
+		o.Find = nil
 		c, err := r.Create(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)

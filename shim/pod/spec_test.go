@@ -1,7 +1,6 @@
 package pod
 
 import (
-	"net"
 	"strings"
 	"syscall"
 	"testing"
@@ -11,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/hachi-run/hachi/runtime/wire"
 	"github.com/hachi-run/hachi/shim/image"
 )
 
@@ -85,36 +85,19 @@ func TestAddresses(t *testing.T) {
 	}
 }
 
-func TestListenOpensWhatIsAskedFor(t *testing.T) {
-	probe, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := probe.Addr().String()
-	probe.Close()
-	listeners, err := listen(map[string]string{listenAnnotation: address}, []image.Port{{Number: 1, Protocol: "tcp"}})
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer closeAll(listeners)
-	conn, err := net.Dial("tcp", address)
-	if err != nil {
-		t.Fatalf("nobody listens where the annotation says: %v", err)
-	}
-	conn.Close()
-	_, port, _ := net.SplitHostPort(address)
-	if len(listeners) != 1 || listeners[0].Name != "tcp-"+port {
-		t.Errorf("got %+v, want one named tcp-%s: the annotation replaces the image's ports", listeners, port)
-	}
-	if _, err := listen(map[string]string{listenAnnotation: address}, nil); err == nil || !strings.Contains(err.Error(), listenAnnotation) {
-		t.Errorf("a port in use: got %v, want an error that names the annotation", err)
-	}
-	none, err := listen(map[string]string{listenAnnotation: "none"}, []image.Port{{Number: 1, Protocol: "tcp"}})
-	if err != nil || len(none) != 0 {
-		t.Errorf("none: got %v, %v", none, err)
-	}
-	udp, err := listen(nil, []image.Port{{Number: 53, Protocol: "udp"}})
-	if err != nil || len(udp) != 0 {
-		t.Errorf("a UDP port: got %v, %v; want no TCP listener for it", udp, err)
+func TestListenersAreWhatIsAskedFor(t *testing.T) {
+	exposed := []image.Port{{Number: 53, Protocol: "udp"}, {Number: 80, Protocol: "tcp"}}
+	for name, c := range map[string]struct {
+		annotations map[string]string
+		want        []wire.Listener
+	}{
+		"the image's ports":                        {nil, []wire.Listener{{Address: ":80", Name: "tcp-80"}}},
+		"the annotation's in place of the image's": {map[string]string{listenAnnotation: "[::1]:81,82"}, []wire.Listener{{Address: "[::1]:81", Name: "tcp-81"}, {Address: ":82", Name: "tcp-82"}}},
+		"none": {map[string]string{listenAnnotation: "none"}, nil},
+	} {
+		got, err := listeners(c.annotations, exposed)
+		if err != nil || !cmp.Equal(got, c.want) {
+			t.Errorf("%s: got %+v, %v; want %+v", name, got, err, c.want)
+		}
 	}
 }

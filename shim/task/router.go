@@ -7,6 +7,7 @@ package task
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"sync"
@@ -29,7 +30,7 @@ import (
 
 // Images finds out what a container's image is.
 type Images interface {
-	Resolve(ctx context.Context, id string, spec *specs.Spec, rootfs []*types.Mount) (*image.Image, error)
+	Look(id string, spec *specs.Spec, rootfs []*types.Mount) (*image.Look, error)
 }
 
 // Options are what the services need. All fields are required.
@@ -98,24 +99,29 @@ func (r *Router) Create(ctx context.Context, q *taskAPI.CreateTaskRequest) (*tas
 	if b.Sandbox() {
 		return r.wasm.create(ctx, q, b, nil)
 	}
-	img, err := r.o.Images.Resolve(ctx, q.ID, b.Spec, q.Rootfs)
+	look, err := r.o.Images.Look(q.ID, b.Spec, q.Rootfs)
 	if err != nil {
 		return nil, err
 	}
-	slog.Info("create container", "id", q.ID, "kind", img.Kind)
-	if img.Kind == image.Linux {
-		shared, err := r.o.PIDs.Redirect(b.Spec)
+	defer look.Close()
+	find := look.Resolve
+	if look.Likely() == image.Linux || q.Checkpoint != "" {
+		// Then it is known without a question, or most of the time.
+		img, err := look.Resolve(ctx)
 		if err != nil {
-			return nil, fmt.Errorf("create container %s: %w", q.ID, err)
+			return nil, err
 		}
-		if changed || shared { // runc reads the file
-			if err := b.Save(); err != nil {
-				return nil, err
-			}
+		find = func(context.Context) (*image.Image, error) { return img, nil }
+		if img.Kind == image.Linux {
+			return r.createLinux(ctx, q, b, changed)
 		}
-		return r.createLinux(ctx, q)
 	}
-	return r.wasm.create(ctx, q, b, img)
+	slog.Info("create container", "id", q.ID, "kind", image.Wasm)
+	reply, err := r.wasm.create(ctx, q, b, find)
+	if errors.Is(err, pod.ErrLinux) {
+		return r.createLinux(ctx, q, b, changed)
+	}
+	return reply, err
 }
 
 // admit refuses what must not be tried.
@@ -132,7 +138,18 @@ func (r *Router) admit(id string) error {
 	return nil
 }
 
-func (r *Router) createLinux(ctx context.Context, q *taskAPI.CreateTaskRequest) (*taskAPI.CreateTaskResponse, error) {
+// createLinux has runc create a container. changed says that its specification differs from its bundle's file.
+func (r *Router) createLinux(ctx context.Context, q *taskAPI.CreateTaskRequest, b bundle.Bundle, changed bool) (*taskAPI.CreateTaskResponse, error) {
+	slog.Info("create container", "id", q.ID, "kind", image.Linux)
+	shared, err := r.o.PIDs.Redirect(b.Spec)
+	if err != nil {
+		return nil, fmt.Errorf("create container %s: %w", q.ID, err)
+	}
+	if changed || shared { // runc reads the file
+		if err := b.Save(); err != nil {
+			return nil, err
+		}
+	}
 	r.mu.Lock()
 	if r.linux == nil {
 		linux, err := r.o.Linux()

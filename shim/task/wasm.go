@@ -43,12 +43,12 @@ func (s *wasm) close() {
 	s.following.Wait()
 }
 
-// create makes a container of img, or the pause container when img is nil.
-func (s *wasm) create(ctx context.Context, r *taskAPI.CreateTaskRequest, b bundle.Bundle, img *image.Image) (*taskAPI.CreateTaskResponse, error) {
+// create makes a container of what find finds, or the pause container when find is nil.
+func (s *wasm) create(ctx context.Context, r *taskAPI.CreateTaskRequest, b bundle.Bundle, find func(context.Context) (*image.Image, error)) (*taskAPI.CreateTaskResponse, error) {
 	if r.Checkpoint != "" {
 		return nil, fmt.Errorf("create container %s: restore from a checkpoint: %w (Wasm containers cannot be checkpointed)", r.ID, errdefs.ErrInvalidArgument)
 	}
-	o := pod.ContainerOptions{ID: r.ID, Bundle: b, Image: img, IO: s.stdio(r.ID, r.Stdin, r.Stdout, r.Stderr, r.Terminal)}
+	o := pod.ContainerOptions{ID: r.ID, Bundle: b, Find: find, IO: s.stdio(r.ID, r.Stdin, r.Stdout, r.Stderr, r.Terminal)}
 	for _, m := range r.Rootfs {
 		o.Rootfs = append(o.Rootfs, specs.Mount{Destination: m.Target, Type: m.Type, Source: m.Source, Options: m.Options})
 	}
