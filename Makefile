@@ -22,6 +22,10 @@ CONTAINERD2 := $(TOOLS)/containerd-2.4.2
 CONTAINERD1 := $(TOOLS)/containerd-1.7.35
 LINT        := $(TOOLS)/lint
 SUITE       := $(TOOLS)/clientsuite
+KUBERNETES  := $(TOOLS)/kubernetes-1.36.0
+HELM        := $(TOOLS)/helm-4.0.1
+KUBETOOLS   := $(KUBERNETES) $(HELM) $(TOOLS)/etcd-3.6.5 $(TOOLS)/coredns-1.13.1 $(TOOLS)/cni-plugins-1.8.0 $(TOOLS)/metrics-server-0.7.2
+CRITOOLS    := $(TOOLS)/cri-tools-1.36.0
 
 ##@ Build
 
@@ -60,6 +64,29 @@ $(SUITE)/.stamp: conformance/tools/clientsuite/go.mod conformance/tools/clientsu
 	$(GO) -C conformance/tools/clientsuite list -f '{{.Dir}}' github.com/containerd/containerd/v2/integration/client > $(@D)/source
 	touch $@
 
+# A release of Kubernetes knows its version from the linker, and so does what asks it.
+KUBEFLAGS := -X k8s.io/component-base/version.gitVersion=v1.36.0 -X k8s.io/component-base/version.gitMajor=1 -X k8s.io/component-base/version.gitMinor=36 -X k8s.io/component-base/version.gitTreeState=clean
+
+# The folder bears the version, so a new one is built beside the old.
+kubetool = mkdir -p $(@D) && CGO_ENABLED=0 nice $(GO) -C conformance/tools/$(1) build -trimpath -ldflags '-s -w $(2)' -o $(@D)/ tool && touch $@
+
+$(KUBERNETES)/.stamp: conformance/tools/kubernetes/go.mod conformance/tools/kubernetes/go.sum
+	$(call kubetool,kubernetes,$(KUBEFLAGS))
+	ln -sfn $(notdir $(@D))/kubectl $(TOOLS)/kubectl
+$(HELM)/.stamp: conformance/tools/helm/go.mod conformance/tools/helm/go.sum
+	$(call kubetool,helm)
+	ln -sfn $(notdir $(@D))/helm $(TOOLS)/helm
+$(TOOLS)/etcd-%/.stamp: conformance/tools/etcd/go.mod conformance/tools/etcd/go.sum
+	$(call kubetool,etcd)
+$(TOOLS)/coredns-%/.stamp: conformance/tools/coredns/go.mod conformance/tools/coredns/go.sum
+	$(call kubetool,coredns)
+$(TOOLS)/cni-plugins-%/.stamp: conformance/tools/cniplugins/go.mod conformance/tools/cniplugins/go.sum
+	$(call kubetool,cniplugins)
+$(TOOLS)/metrics-server-%/.stamp: conformance/tools/metricsserver/go.mod conformance/tools/metricsserver/go.sum
+	$(call kubetool,metricsserver)
+$(CRITOOLS)/.stamp: conformance/tools/critest/go.mod conformance/tools/critest/go.sum
+	$(call kubetool,critest)
+
 .PHONY: clean
 clean: ## Remove bin/
 	rm -rf $(BIN)
@@ -84,6 +111,10 @@ bench: ## Cold start and throughput against runc, as ratios (root)
 	@$(needroot)
 	@$(MAKE) -s --no-print-directory deps build samples $(CONTAINERD2)/.stamp
 	$(GO) run ./conformance/coldstart $(ARGS)
+
+.PHONY: bench-bpf
+bench-bpf: ## What accounting and redirection cost, beside nothing and nftables, as ratios (root)
+	$(GO) run ./conformance/bpf $(ARGS)
 
 ##@ Test
 
@@ -112,6 +143,21 @@ test-containerd: build samples $(CONTAINERD2)/.stamp $(CONTAINERD1)/.stamp ## Th
 	@$(needroot)
 	$(GO) test -timeout 15m $(ARGS) ./conformance/containerd/...
 
+# Linux 6.1, the oldest kernel that hachi runs on, in qemu: Debian's cloud kernel, what runs a test in it, its init.
+KERNEL := $(BIN)/kernel
+$(KERNEL)/vmlinuz: conformance/kernel/fetch.go
+	$(GO) run ./conformance/kernel fetch $(KERNEL)
+
+.PHONY: kernel
+kernel: $(KERNEL)/vmlinuz
+	CGO_ENABLED=0 $(GO) build -o $(KERNEL)/ ./conformance/kernel ./conformance/kernel/init
+
+KERNELPKG = $(if $(filter ./...,$(PKG)),./bpf/... ./internal/probe/...,$(PKG))
+.PHONY: test-kernel
+test-kernel: deps kernel ## The eBPF tests in a 6.1 kernel: make test-kernel PKG=./bpf/redirect ARGS='-run X'
+	@CGO_ENABLED=0 $(GO) test -count=1 -short -json -timeout 20m -exec '$(KERNEL)/kernel exec' $(ARGS) $(KERNELPKG) > $(KERNEL)/test.json || true
+	@$(GO) run ./conformance/report < $(KERNEL)/test.json
+
 .PHONY: fuzz
 fuzz: ## Every fuzz target for FUZZTIME (10s)
 	@$(GO) list -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | while read -r pkg; do \
@@ -121,7 +167,7 @@ fuzz: ## Every fuzz target for FUZZTIME (10s)
 	done
 
 # What the tests use beside Go: a C compiler for Wasm guests, runc to compare with, ip for namespaces.
-DEBS := runc clang lld wasi-libc libclang-rt-14-dev-wasm32 iproute2 gcc libc6-dev busybox-static mariadb-server rustc libstd-rust-dev-wasm32
+DEBS := runc clang lld wasi-libc libclang-rt-14-dev-wasm32 iproute2 gcc libc6-dev busybox-static nftables libbpf-dev binutils qemu-system-x86 mariadb-server rustc libstd-rust-dev-wasm32
 
 .PHONY: deps
 deps: ## Install what the tests need and is missing (Debian, root)
@@ -132,6 +178,56 @@ deps: ## Install what the tests need and is missing (Debian, root)
 	fi; \
 	echo "make deps: installing $$missing"; \
 	apt-get update -q && DEBIAN_FRONTEND=noninteractive apt-get install -q -y --no-install-recommends $$missing
+
+##@ Kubernetes
+
+NODES ?= 1
+# HACHI=no: nodes know nothing of hachi, for trying an installer.
+HACHI ?= yes
+
+.PHONY: cluster
+cluster: ## A real Kubernetes cluster on this machine, in the background: NODES=2, HACHI=no (root)
+	@$(needroot)
+	@$(MAKE) -s --no-print-directory deps build $(CONTAINERD2)/.stamp $(KUBETOOLS:=/.stamp)
+	@cd conformance/kubernetes && CGO_ENABLED=0 $(GO) build -trimpath -o $(TOOLS)/cluster .
+	@$(TOOLS)/cluster up -nodes $(NODES) -hachi=$(if $(filter no,$(HACHI)),false,true)
+
+.PHONY: cluster-down
+cluster-down: ## Remove every trace of it, also after a crash (root)
+	@cd conformance/kubernetes && CGO_ENABLED=0 $(GO) build -trimpath -o $(TOOLS)/cluster .
+	@$(TOOLS)/cluster down
+
+# The image of the chart's pods. REGISTRY=localhost:5050 also pushes it there, as hachi-node:IMAGETAG.
+REGISTRY ?=
+IMAGETAG ?= $(subst +,-,$(VERSION))
+
+.PHONY: image
+image: build ## The chart's image into bin/hachi-node.tar: REGISTRY=localhost:5050 pushes it
+	$(GO) run -ldflags '$(LDFLAGS)' ./charts/image -o $(BIN)/hachi-node.tar -name ghcr.io/hachi-run/hachi-node:$(IMAGETAG) \
+	  $(if $(REGISTRY),-push $(REGISTRY)/hachi-node:$(IMAGETAG)) $$($(GO) env GOARCH)=$(BIN)
+
+.PHONY: helm-4.0.1
+helm-4.0.1: $(HELM)/.stamp
+
+.PHONY: chart-lint
+chart-lint: $(HELM)/.stamp ## helm lint, and the chart's templates against what they were
+	$(HELM)/helm lint --strict charts/hachi
+	$(GO) test -count 1 $(ARGS) ./conformance/chart/...
+
+.PHONY: test-chart
+test-chart: ## The chart's life in a cluster of its own: install, upgrade, uninstall (root)
+	@$(needroot)
+	@trap '$(MAKE) -s --no-print-directory cluster-down' EXIT; \
+	$(MAKE) -s --no-print-directory cluster HACHI=no | tee $(BIN)/test-chart.log; \
+	export $$(tail -n 2 $(BIN)/test-chart.log); \
+	$(GO) test -count 1 -v -timeout 20m -run TestCluster $(ARGS) ./conformance/chart
+
+.PHONY: test-kubernetes
+test-kubernetes: ## What pods of a cluster do, against runc: ARGS='-run TestLogs -v' (root)
+	@$(needroot)
+	@$(MAKE) -s --no-print-directory deps build $(CONTAINERD2)/.stamp $(KUBETOOLS:=/.stamp)
+	@cd conformance/kubernetes && CGO_ENABLED=0 $(GO) build -trimpath -o $(TOOLS)/cluster . && \
+	  CGO_ENABLED=0 $(GO) test -trimpath -count 1 -timeout 25m $(ARGS) ./...
 
 ##@ Check
 
