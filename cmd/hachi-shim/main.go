@@ -3,6 +3,8 @@
 //
 //	hachi-shim -namespace NS -id ID -address SOCKET [-debug]
 //	hachi-shim ... delete   cleans up after a Linux container whose server died; the working directory is its bundle
+//	hachi-shim [...] collect   closes the accounts of killed servers, and of the container with that id
+//	hachi-shim load   loads the node's BPF programs
 package main
 
 import (
@@ -38,6 +40,9 @@ func main() {
 const listenerFD = 3
 
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	if len(args) == 1 && args[0] == server.LoadCommand {
+		return load(ctx, stderr)
+	}
 	flags := flag.NewFlagSet("hachi-shim", flag.ContinueOnError)
 	flags.SetOutput(stderr)
 	namespace := flags.String("namespace", "", "containerd's namespace")
@@ -48,15 +53,23 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	flags.String("bundle", "", "ignored")
 	flags.String("socket", "", "ignored")
 	flags.String("publish-binary", "", "ignored")
-	if err := flags.Parse(args); err != nil || *namespace == "" || *id == "" {
+	err := flags.Parse(args)
+	action := flags.Arg(0)
+	if err != nil || action != server.CollectCommand && (*namespace == "" || *id == "") {
 		fmt.Fprintln(stderr, "usage: hachi-shim -namespace NS -id ID -address SOCKET [-debug] [delete] (containerd starts it)")
 		return 64
 	}
 	ctx = namespaces.WithNamespace(ctx, *namespace)
-	var err error
-	if flags.Arg(0) == "delete" {
+	switch action {
+	case "delete":
+		// Before runc removes the cgroup. The container goes whatever comes of it.
+		if err := collect(ctx, *namespace, *id); err != nil {
+			fmt.Fprintln(stderr, "hachi-shim:", err)
+		}
 		err = remove(ctx, *id, stdout)
-	} else {
+	case server.CollectCommand:
+		err = collect(ctx, *namespace, *id)
+	default:
 		setLog(*debugging)
 		err = serve(ctx, server.Options{ID: *id, Namespace: *namespace, Address: *address, TTRPCAddress: ttrpcAddress(*address)})
 	}

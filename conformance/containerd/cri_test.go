@@ -27,6 +27,7 @@ const pauseImage = "example.test/pause:test"
 type node struct {
 	*world
 	rt      cri.RuntimeServiceClient
+	images  cri.ImageServiceClient
 	handler string
 }
 
@@ -54,7 +55,7 @@ func forEachPod(t *testing.T, f func(t *testing.T, n *node)) {
 					t.Run(name, func(t *testing.T) {
 						w := *n.world
 						w.kind = k
-						n := &node{&w, n.rt, handler}
+						n := &node{&w, n.rt, n.images, handler}
 						w.clean(t)
 						f(t, n)
 					})
@@ -110,16 +111,21 @@ container_annotations = ['hachi.run/*']
 	if _, err := d.Ctr(w.ctx, "-n", "k8s.io", "image", "import", archive); err != nil {
 		t.Fatal(err)
 	}
-	// The CRI plugin learns of imported images by event.
-	images := cri.NewImageServiceClient(conn)
-	eventually(t, "images in CRI", func() error {
-		st, err := images.ImageStatus(w.ctx, &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: pauseImage}})
+	n := &node{world: w, rt: cri.NewRuntimeServiceClient(conn), images: cri.NewImageServiceClient(conn)}
+	n.seen(t, pauseImage)
+	return n
+}
+
+// seen waits until CRI has an image: it learns of imported ones by event.
+func (n *node) seen(t *testing.T, image string) {
+	t.Helper()
+	eventually(t, "image in CRI", func() error {
+		st, err := n.images.ImageStatus(n.ctx, &cri.ImageStatusRequest{Image: &cri.ImageSpec{Image: image}})
 		if err == nil && st.Image == nil {
-			err = fmt.Errorf("no %s", pauseImage)
+			err = fmt.Errorf("no %s", image)
 		}
 		return err
 	})
-	return &node{world: w, rt: cri.NewRuntimeServiceClient(conn)}
 }
 
 // pod is a sandbox; everything in it goes when the test ends.
@@ -161,6 +167,14 @@ func (n *node) pod(t *testing.T, annotations map[string]string) *pod {
 
 func (p *pod) start(t *testing.T, name, image string, memory int64, args ...string) string {
 	t.Helper()
+	id, err := p.tryStart(name, image, memory, args...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return id
+}
+
+func (p *pod) tryStart(name, image string, memory int64, args ...string) (string, error) {
 	r, err := p.n.rt.CreateContainer(p.n.ctx, &cri.CreateContainerRequest{PodSandboxId: p.id, SandboxConfig: p.config, Config: &cri.ContainerConfig{
 		Metadata: &cri.ContainerMetadata{Name: name}, Image: &cri.ImageSpec{Image: image}, Args: args, LogPath: name + ".log",
 		Linux: &cri.LinuxContainerConfig{
@@ -169,12 +183,12 @@ func (p *pod) start(t *testing.T, name, image string, memory int64, args ...stri
 		},
 	}})
 	if err != nil {
-		t.Fatalf("create container %s: %v", name, err)
+		return "", fmt.Errorf("create container %s: %w", name, err)
 	}
 	if _, err := p.n.rt.StartContainer(p.n.ctx, &cri.StartContainerRequest{ContainerId: r.ContainerId}); err != nil {
-		t.Fatalf("start container %s: %v", name, err)
+		return "", fmt.Errorf("start container %s: %w", name, err)
 	}
-	return r.ContainerId
+	return r.ContainerId, nil
 }
 
 func (p *pod) logged(t *testing.T, name, text string) {

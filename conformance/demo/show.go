@@ -41,7 +41,8 @@ func (s *show) service(ctx context.Context) error {
 		return err
 	}
 	s.started = true
-	for _, path := range []string{"/?name=bee", "/healthz"} {
+	paths := []string{"/?name=bee", "/healthz"}
+	for _, path := range paths {
 		if err := s.get(ctx, path); err != nil {
 			return err
 		}
@@ -60,7 +61,10 @@ func (s *show) service(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return printUsage(out)
+	if err := printUsage(out); err != nil {
+		return err
+	}
+	return s.account(ctx, uint64(len(paths)))
 }
 
 // get asks until the service answers: a container that was started has not yet bound its first byte of output.

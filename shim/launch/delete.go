@@ -34,6 +34,7 @@ func (l *Launcher) delete(f *flags) error {
 	if stuck != nil {
 		return stuck
 	}
+	l.warn(l.collect(f, left, deadline))
 	for _, dir := range left.Cgroups {
 		l.warn(removeCgroup(dir, deadline))
 	}

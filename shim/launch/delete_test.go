@@ -79,7 +79,7 @@ func cgroups(t *testing.T, pid int) []string {
 		if _, err := os.Stat(filepath.Join(top, "cgroup.procs")); err != nil {
 			continue
 		}
-		dir := filepath.Join(top, fmt.Sprintf("hachi-launch-%d-%s", os.Getpid(), t.Name()))
+		dir := filepath.Join(top, fmt.Sprintf("hachi-launch-%d-%s", os.Getpid(), strings.ReplaceAll(t.Name(), "/", "-")))
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			t.Fatal(err)
 		}

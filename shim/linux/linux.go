@@ -3,8 +3,10 @@ package linux
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"sync"
 
 	"github.com/containerd/containerd/api/runtime/task/v3"
 	runcoptions "github.com/containerd/containerd/api/types/runc/options"
@@ -30,16 +32,30 @@ type Sender interface {
 // must run (reaper.Reap on SIGCHLD).
 type Service struct {
 	task.TTRPCTaskService
+	hooks Hooks
+
+	mu   sync.Mutex
+	seen map[string]Observation // guarded by mu
+	free map[string]func()      // guarded by mu; ends the redirection of a container's connections
+}
+
+// Hooks are who is told of containers; the zero value tells nobody.
+type Hooks struct {
+	// Observer is told of every container.
+	Observer Observer
+	// Steer redirects the connections of a new container, of which only runc's own process runs, at pid, as its
+	// annotations ask, and returns what ends that.
+	Steer func(ctx context.Context, id string, annotations map[string]string, pid int) (end func(), err error)
 }
 
 // New starts the service; it ends with ctx. Its events go to s.
-func New(ctx context.Context, s Sender) (*Service, error) {
+func New(ctx context.Context, s Sender, h Hooks) (*Service, error) {
 	ctx, sd := shutdown.WithShutdown(ctx)
 	inner, err := runc.NewTaskService(ctx, publisher{s}, sd)
 	if err != nil {
 		return nil, fmt.Errorf("start runc service: %w", err)
 	}
-	return &Service{inner}, nil
+	return &Service{TTRPCTaskService: inner, hooks: h, seen: make(map[string]Observation), free: make(map[string]func())}, nil
 }
 
 // Create creates a Linux container. Options of CRI's generic form are translated to runc's.
@@ -49,7 +65,15 @@ func (s *Service) Create(ctx context.Context, r *task.CreateTaskRequest) (*task.
 		return nil, err
 	}
 	r.Options = o
-	return s.TTRPCTaskService.Create(ctx, r)
+	reply, err := s.TTRPCTaskService.Create(ctx, r)
+	if err != nil {
+		return nil, err
+	}
+	if err := s.follow(ctx, r, int(reply.Pid)); err != nil {
+		_, derr := s.Delete(ctx, &task.DeleteRequest{ID: r.ID})
+		return nil, errors.Join(fmt.Errorf("create container %s: %w", r.ID, err), derr)
+	}
+	return reply, nil
 }
 
 // Options translates a runtime class's options into runc's. CRI gives runtimes that it does not know a

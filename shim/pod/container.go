@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/hachi-run/hachi/runtime/engine"
 	"github.com/hachi-run/hachi/shim/bundle"
 	"github.com/hachi-run/hachi/shim/image"
 	"github.com/hachi-run/hachi/shim/stdio"
@@ -25,8 +26,9 @@ type ContainerOptions struct {
 	ID string
 	// Bundle is the directory of its config.json.
 	Bundle bundle.Bundle
-	// Image is what it runs; nil makes the pod's pause container, which runs nothing.
-	Image *image.Image
+	// Find finds out what it runs; it may take its time, for the container's process starts meanwhile. nil makes the
+	// pod's pause container, which runs nothing.
+	Find func(context.Context) (*image.Image, error)
 	// Rootfs are the mounts of its root file system.
 	Rootfs []specs.Mount
 	IO     stdio.Config
@@ -46,6 +48,8 @@ type Container struct {
 	image *image.Image
 	group Group
 	root  *rootSpec
+	seen  Observation // nil for the pause container
+	free  func()      // ends the redirection of its connections; nil for the pause container
 
 	// ending is over when the first process has ended or Delete has begun; no exec starts then.
 	ending context.Context
@@ -58,52 +62,75 @@ type Container struct {
 	running sync.WaitGroup      // exec processes that are alive or on their way
 }
 
-func (p *Pod) create(ctx context.Context, o ContainerOptions) (_ *Container, err error) {
+// ErrLinux is Create's answer for a container that turned out to run a Linux program. Nothing is left of it.
+var ErrLinux = errors.New("not a Wasm container")
+
+func (p *Pod) create(ctx context.Context, o ContainerOptions) (*Container, error) {
 	spec := o.Bundle.Spec
-	c := &Container{ID: o.ID, Bundle: o.Bundle, Created: time.Now(), Init: newProcess("", o.IO), pod: p, image: o.Image,
+	c := &Container{ID: o.ID, Bundle: o.Bundle, Created: time.Now(), Init: newProcess("", o.IO), pod: p,
 		execs: make(map[string]*Process), ceiling: ceiling(resources(spec))}
 	c.ending, c.end = context.WithCancel(context.Background())
-	if err := furnish(spec); err != nil {
-		return nil, err
-	}
-	if o.Image == nil {
+	if o.Find == nil {
 		c.Init.pid = os.Getpid()
-		return c, nil
+		return c, furnish(spec)
 	}
-	if err := checkAnnotations(spec.Annotations); err != nil {
-		return nil, err
-	}
-	if err := checkLimits(resources(spec)); err != nil {
-		return nil, err
-	}
-	if len(spec.Process.Args) == 0 {
-		return nil, fmt.Errorf("no command: %w (give the image an entrypoint or the pod a command)", errdefs.ErrInvalidArgument)
-	}
-	if c.root, err = newRootSpec(spec, o.Bundle.Path, o.Rootfs); err != nil {
-		return nil, err
-	}
-	if c.group, err = p.o.Groups.Create(cgroupsPath(spec, p.o.Namespace, o.ID), resources(spec)); err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			err = errors.Join(err, c.group.Delete())
+	s := p.search(ctx, o.Find)
+	defer s.close()
+	if err := c.begin(ctx, o, s); err != nil {
+		// What it is counts before what is wrong with it.
+		if kind := s.judge(); kind != nil {
+			err = kind
 		}
-	}()
-	if err := o.Bundle.Record(bundle.Leftovers{Cgroups: c.group.Dirs()}); err != nil {
-		return nil, err
-	}
-	listeners, err := listen(spec.Annotations, o.Image.Ports)
-	if err != nil {
-		return nil, err
-	}
-	defer closeAll(listeners)
-	module := &o.Image.Modules[0]
-	if err := c.launch(ctx, c.Init, launch{process: spec.Process, module: module, listeners: listeners}); err != nil {
 		return nil, err
 	}
 	go c.watch()
 	return c, nil
+}
+
+// begin makes all that the container owns and loads what s finds into its first engine.
+func (c *Container) begin(ctx context.Context, o ContainerOptions, s *search) (err error) {
+	spec := o.Bundle.Spec
+	if err := checkAnnotations(spec.Annotations); err != nil {
+		return err
+	}
+	if err := checkLimits(resources(spec)); err != nil {
+		return err
+	}
+	if len(spec.Process.Args) == 0 {
+		return fmt.Errorf("no command: %w (give the image an entrypoint or the pod a command)", errdefs.ErrInvalidArgument)
+	}
+	if c.root, err = newRootSpec(spec, o.Bundle.Path, o.Rootfs); err != nil {
+		return err
+	}
+	if c.group, err = c.pod.o.Groups.Create(cgroupsPath(spec, c.pod.o.Namespace, o.ID), resources(spec)); err != nil {
+		return err
+	}
+	defer func() {
+		if err != nil {
+			c.seen.Undo()
+			if c.free != nil {
+				c.free()
+			}
+			err = errors.Join(err, c.group.Delete(), o.Bundle.Forget())
+		}
+	}()
+	c.seen = c.pod.o.Observer.Observe(o.ID, spec.Annotations, c.group)
+	if c.free, err = c.pod.o.Steer(ctx, o.ID, spec.Annotations, c.group); err != nil {
+		return err
+	}
+	if err := o.Bundle.Record(bundle.Leftovers{Cgroups: c.group.Dirs()}); err != nil {
+		return err
+	}
+	return c.launch(ctx, c.Init, launch{process: spec.Process, cloneflags: c.root.cloneflags, guest: func() (engine.Guest, error) {
+		found, err := s.wait()
+		if err != nil {
+			return engine.Guest{}, err
+		}
+		c.image = found.image
+		g := c.guest(spec.Process, found.program)
+		g.Config.Listeners, err = listeners(spec.Annotations, found.image.Ports)
+		return g, errors.Join(err, furnish(spec))
+	}})
 }
 
 // watch waits for the end of the container's first process and ends the container with it.
@@ -302,6 +329,7 @@ func (c *Container) Stats() (any, error) {
 		}
 		return nil, err
 	}
+	c.seen.AddTo(stats)
 	select {
 	case <-c.Init.Done():
 		if c.Init.Exit().OOM {
@@ -339,6 +367,8 @@ func (c *Container) destroy() {
 	if c.group == nil {
 		return
 	}
+	c.seen.End()
+	c.free()
 	if err := c.group.Delete(); err != nil {
 		slog.Error("container left its cgroup", "id", c.ID, "error", err)
 		return

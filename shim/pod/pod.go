@@ -38,6 +38,8 @@ type Group interface {
 	Delete() error
 	// Dirs are the group's directories, for whoever cleans up after a crash.
 	Dirs() []string
+	// UnifiedPath is the one of them in the cgroup2 tree, where BPF attaches; empty on a machine without one.
+	UnifiedPath() string
 }
 
 // Groups makes cgroups.
@@ -53,6 +55,11 @@ type Options struct {
 	Namespace string
 	Artifacts Artifacts
 	Groups    Groups
+	// Observer is told of every container with a cgroup; nil keeps no account.
+	Observer Observer
+	// Steer redirects the connections of a new container as its annotations ask, and returns what ends that; nil
+	// redirects nothing.
+	Steer func(ctx context.Context, id string, annotations map[string]string, g Group) (end func(), err error)
 	// Grace is how long open connections of a guest may go on after a stop signal; 0 means 10 s, as
 	// `docker stop` gives. An annotation may shorten it.
 	Grace time.Duration
@@ -82,6 +89,12 @@ var errGone = fmt.Errorf("deleted while it was being created: %w", errdefs.ErrAb
 func New(o Options) *Pod {
 	if o.Grace == 0 {
 		o.Grace = 10 * time.Second
+	}
+	if o.Observer == nil {
+		o.Observer = unobserved{}
+	}
+	if o.Steer == nil {
+		o.Steer = func(context.Context, string, map[string]string, Group) (func(), error) { return func() {}, nil }
 	}
 	return &Pod{o: o, containers: make(map[string]*Container), creating: make(map[string]*creation)}
 }

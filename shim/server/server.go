@@ -75,6 +75,7 @@ func Run(ctx context.Context, o Options) error {
 		return err
 	}
 	defer manager.Close()
+	manager.Warm()
 	groups := groups{manager}
 	st, err := store.Open(store.Options{Dir: artifacts, Compile: engine.Compiler(bin, groups.start)})
 	if err != nil {
@@ -86,7 +87,15 @@ func Run(ctx context.Context, o Options) error {
 	if err := images.Warm(); err != nil {
 		slog.Warn("cannot connect to containerd ahead of time", "error", err)
 	}
-	p := pod.New(pod.Options{Engine: bin, Namespace: o.Namespace, Artifacts: st, Groups: groups})
+	accounts, err := openMeter(o.Namespace)
+	if err != nil {
+		return err
+	}
+	defer accounts.Close()
+	accounts.Warm()
+	steers := &steering{namespace: o.Namespace, cgroups: manager}
+	defer steers.Close()
+	p := pod.New(pod.Options{Engine: bin, Namespace: o.Namespace, Artifacts: st, Groups: groups, Observer: wasmObserver{accounts}, Steer: steers.wasm})
 	box := sandbox.New()
 	// The name goes at once, so that nobody finds a server that is about to end. It goes once, for the next server of
 	// the same pod may have it meanwhile.
@@ -99,7 +108,9 @@ func Run(ctx context.Context, o Options) error {
 	defer pids.Close()
 	router := task.New(task.Options{
 		Pod: p, Images: images, Events: events, Sandbox: box, PIDs: pids, Namespace: o.Namespace, Shutdown: bow,
-		Linux: func() (taskAPI.TTRPCTaskService, error) { return linux.New(ctx, events) },
+		Linux: func() (taskAPI.TTRPCTaskService, error) {
+			return linux.New(ctx, events, linux.Hooks{Observer: linuxObserver{accounts, manager}, Steer: steers.linux})
+		},
 	})
 	trim := newTrimmer()
 	defer trim.close()

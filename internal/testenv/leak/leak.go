@@ -1,5 +1,5 @@
 // Package leak compares what the kernel holds before and after a test: processes, cgroups, mounts,
-// network namespaces, unix sockets and files.
+// network namespaces, unix sockets, BPF links and pins, entries of the ledger, and files.
 package leak
 
 import (
@@ -16,7 +16,8 @@ import (
 // Scope says what belongs to the test; a machine does other things at the same time.
 type Scope struct {
 	// Marks are words that only this test puts into names: its directory, its containerd namespace. A new
-	// cgroup, mount or socket counts when its name holds one of them.
+	// cgroup, mount, socket, ledger entry, or BPF pin or link of a cgroup, counts when its name holds one of them. A pin
+	// or link of a cgroup that is gone always does.
 	Marks []string
 	// Spare are the names of cgroups, mounts, sockets and files that may stay, as in State without the kind.
 	Spare func(name string) bool
@@ -58,9 +59,27 @@ func Take(s Scope) State {
 			add("socket", u)
 		}
 	}
+	for _, e := range ledgerEntries() {
+		if s.marked(e) {
+			add("ledger entry", e)
+		}
+	}
+	names := numbered()
+	for _, p := range pins(names) {
+		if s.marked(p) || orphaned(p) {
+			add("pin", p)
+		}
+	}
+	for _, l := range links(names) {
+		if s.marked(l) || orphaned(l) {
+			add("link", l)
+		}
+	}
 	for _, tree := range s.Trees {
 		for _, f := range files(tree) {
-			add("file", f)
+			if f != ledgerDir && !strings.HasPrefix(f, ledgerDir+"/") {
+				add("file", f)
+			}
 		}
 	}
 	return st

@@ -3,6 +3,7 @@
 package podtest
 
 import (
+	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -37,6 +38,9 @@ type Rig struct {
 	*pod.Pod
 	Containerd *Containerd
 	Images     *image.Source
+	// Notebook is the pod's Observer. It also notes whose connections are redirected: nobody's when Refuse is not nil.
+	Notebook *Notebook
+	Refuse   error
 }
 
 // New makes a pod. When the test ends it is closed, and a process or cgroup that is left fails the test.
@@ -53,9 +57,9 @@ func New(t testing.TB) *Rig {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &Rig{Containerd: NewContainerd(t)}
+	r := &Rig{Containerd: NewContainerd(t), Notebook: new(Notebook)}
 	r.Images = &image.Source{Address: r.Containerd.Address, Namespace: "podtest"}
-	r.Pod = pod.New(pod.Options{Engine: engineBinary, Namespace: "podtest", Artifacts: st, Groups: groups{manager}, Grace: 2 * time.Second})
+	r.Pod = pod.New(pod.Options{Engine: engineBinary, Namespace: "podtest", Artifacts: st, Groups: groups{manager}, Observer: r.Notebook, Steer: r.steer, Grace: 2 * time.Second})
 	t.Cleanup(func() {
 		r.Close()
 		if err := r.Images.Close(); err != nil {
@@ -78,6 +82,15 @@ func New(t testing.TB) *Rig {
 		}
 	})
 	return r
+}
+
+// steer is pod.Options.Steer.
+func (r *Rig) steer(_ context.Context, id string, _ map[string]string, _ pod.Group) (func(), error) {
+	if r.Refuse != nil {
+		return nil, r.Refuse
+	}
+	r.Notebook.note("steer %s", id)
+	return func() { r.Notebook.note("free %s", id) }, nil
 }
 
 // Cgroups are the directories of a group in all hierarchies.
@@ -129,11 +142,9 @@ func Bundle(t testing.TB, spec *specs.Spec) (bundle.Bundle, []*types.Mount) {
 func (r *Rig) Options(t testing.TB, id string, spec *specs.Spec) pod.ContainerOptions {
 	t.Helper()
 	b, mounts := Bundle(t, spec)
-	img, err := r.Images.Resolve(t.Context(), id, b.Spec, mounts)
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := pod.ContainerOptions{ID: id, Bundle: b, Image: img}
+	o := pod.ContainerOptions{ID: id, Bundle: b, Find: func(ctx context.Context) (*image.Image, error) {
+		return r.Images.Resolve(ctx, id, b.Spec, mounts)
+	}}
 	for _, m := range mounts {
 		o.Rootfs = append(o.Rootfs, specs.Mount{Type: m.Type, Source: m.Source, Options: m.Options})
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 type record struct {
@@ -27,6 +28,10 @@ func main() {
 	}
 	if os.Args[len(os.Args)-1] == "delete" {
 		fmt.Print("deleted by the server: ", os.Args[1:])
+		return
+	}
+	if os.Args[len(os.Args)-1] == "collect" {
+		collect()
 		return
 	}
 	r := record{PID: os.Getpid(), Args: os.Args, Env: os.Environ(), Fds: links("/proc/self/fd"), Spaces: links("/proc/self/ns")}
@@ -56,6 +61,23 @@ func main() {
 			return
 		}
 		c.Close()
+	}
+}
+
+// collect writes down how it was called and which directories of FAKE_CGROUPS are there, with how many processes.
+func collect() {
+	var words []string
+	for _, dir := range filepath.SplitList(os.Getenv("FAKE_CGROUPS")) {
+		if procs, err := os.ReadFile(filepath.Join(dir, "cgroup.procs")); err == nil {
+			words = append(words, fmt.Sprint(len(strings.Fields(string(procs)))))
+		}
+	}
+	text := strings.Join(append(os.Args[1:], words...), " ")
+	os.WriteFile(filepath.Join(os.Getenv("FAKE_RECORDS"), "collect"), []byte(text), 0o600)
+	if wait := os.Getenv("FAKE_COLLECT"); wait != "" {
+		d, _ := time.ParseDuration(wait)
+		time.Sleep(d)
+		os.Exit(3)
 	}
 }
 

@@ -1,0 +1,47 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+
+	"github.com/hachi-run/hachi/bpf/observe"
+	"github.com/hachi-run/hachi/shim/ledger"
+	"github.com/hachi-run/hachi/shim/server"
+	"github.com/hachi-run/hachi/shim/steer"
+)
+
+// load loads the node's BPF programs, for a server that waits for it.
+func load(ctx context.Context, stderr io.Writer) int {
+	err := observe.Load(ctx, "")
+	switch {
+	case err == nil:
+		return 0
+	case errors.Is(err, observe.ErrUnsupported):
+		fmt.Fprintln(stderr, "hachi-shim:", err)
+		return server.Unsupported
+	default:
+		fmt.Fprintln(stderr, "hachi-shim:", err)
+		return 1
+	}
+}
+
+// collect closes the accounts of containers whose servers were killed, and ends their redirection; an id, which may be
+// empty, is that of one that is being deleted.
+func collect(ctx context.Context, namespace, id string) error {
+	book, err := ledger.Open(ledger.Dir)
+	if err != nil {
+		return err
+	}
+	o, err := observe.OpenExisting("")
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if o != nil {
+		defer o.Close()
+	}
+	ended, err := book.Collect(o, func(e ledger.Entry) bool { return e.ID == id && e.ContainerdNamespace == namespace })
+	return errors.Join(err, steer.Collect(ctx, ended))
+}

@@ -1,0 +1,31 @@
+package pod
+
+import "context"
+
+// Observer keeps account of what containers do.
+type Observer interface {
+	// Observe begins with a container that has a cgroup and no process. It does not wait: Observation.Ready does.
+	Observe(id string, annotations map[string]string, g Group) Observation
+}
+
+// Observation is the account of one container. Its methods are safe for concurrent use.
+type Observation interface {
+	// Ready returns when everything that the container does from then on is accounted for, or will not be. A container
+	// never fails for want of an account.
+	Ready(ctx context.Context)
+	// AddTo adds what the cgroup does not know to one of containerd's metrics messages.
+	AddTo(metrics any)
+	// End takes the last reading; the cgroup must still be there. Further calls of End or Undo do nothing.
+	End()
+	// Undo is End for a container that came to nothing.
+	Undo()
+}
+
+// unobserved is an Observer that sees nothing, and its every Observation.
+type unobserved struct{}
+
+func (unobserved) Observe(string, map[string]string, Group) Observation { return unobserved{} }
+func (unobserved) Ready(context.Context)                                {}
+func (unobserved) AddTo(any)                                            {}
+func (unobserved) End()                                                 {}
+func (unobserved) Undo()                                                {}
