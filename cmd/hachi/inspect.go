@@ -171,7 +171,7 @@ func examineLayer(ctx context.Context, i *pack.Image, d ocispec.Descriptor, name
 }
 
 // provided are the import modules that hachi's engine has.
-var provided = map[string]bool{"wasi_snapshot_preview1": true}
+var provided = map[string]bool{"wasi_snapshot_preview1": true, "wasi_unstable": true}
 
 func examine(name, digest string, r io.ReaderAt, size int64) moduleReport {
 	m := moduleReport{Name: name, Digest: digest}
