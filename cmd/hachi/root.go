@@ -37,6 +37,12 @@ A first service:
 		newPushCommand(),
 		newInspectCommand(),
 		newRunCommand(),
+		newPrepareCommand(),
+		newTopCommand(),
+		newFlowsCommand(),
+		newDoctorCommand(),
+		newAgentCommand(),
+		newNodeCommand(),
 		newVersionCommand(),
 	)
 	for _, c := range root.Commands() {
