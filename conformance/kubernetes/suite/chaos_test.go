@@ -1,0 +1,195 @@
+package suite
+
+import (
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"github.com/hachi-run/hachi/internal/testenv/leak"
+)
+
+// Parts of the node are killed, one after the other, under a pod of each kind. Tests that
+// are not parallel run before those that are, so no other pod is there.
+func TestNodeChaos(t *testing.T) {
+	spaces := []*space{newSpace(t, hachi), newSpace(t, runc)}
+	for _, s := range spaces {
+		p := s.serving("web")
+		p.Spec.RestartPolicy = corev1.RestartPolicyAlways
+		s.run(p)
+	}
+	for _, name := range []string{"kubelet", "containerd"} {
+		t.Run(name, func(t *testing.T) {
+			before := containerIDs(spaces)
+			killAll(t, name)
+			for i, s := range spaces {
+				// It serves while nobody looks after it.
+				s.must(s.get("web"), "/")
+				eventually(t, "exec after the death of "+name, soon, func() error {
+					if out, code := s.try("", "exec", "web", "--", "cat", "/etc/hostname"); code != 0 || out != "web\n" {
+						return errorf("exit code %d: %s", code, out)
+					}
+					return nil
+				})
+				if got := status(s.ready("web")); got.ContainerID != before[i] || got.RestartCount != 0 {
+					t.Errorf("%s: another container, or a restart: %+v", s.kind.name, got)
+				}
+			}
+		})
+	}
+	for _, test := range []struct {
+		name, victim string
+	}{{"engine", "hachi-engine"}, {"shim", "hachi-shim"}} {
+		t.Run(test.name, func(t *testing.T) {
+			s := spaces[0]
+			restarts := status(s.get("web")).RestartCount
+			killAll(t, test.victim)
+			p := s.until("web", "running again", func(p *corev1.Pod) bool {
+				c := status(p)
+				return c.Ready && c.RestartCount > restarts
+			})
+			if last := status(p).LastTerminationState.Terminated; last == nil || last.ExitCode == 0 {
+				t.Errorf("the container that was killed ended as %+v", last)
+			}
+			eventually(t, "answer", soon, func() error { _, err := s.ask(s.get("web"), "/"); return err })
+		})
+	}
+	t.Run("reboot", func(t *testing.T) {
+		before := nodePID()
+		if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		eventually(t, "another first process", soon, func() error {
+			if nodePID() == before {
+				return errorf("still %d", before)
+			}
+			return nil
+		})
+		for _, s := range spaces {
+			old := status(s.get("web")).ContainerID
+			s.until("web", "running again", func(p *corev1.Pod) bool { c := status(p); return c.Ready && c.ContainerID != old })
+			eventually(t, "answer of "+s.kind.name, soon, func() error { _, err := s.ask(s.get("web"), "/"); return err })
+		}
+		spaces[0].kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=180s")
+	})
+	t.Run("drain", func(t *testing.T) {
+		s := newSpace(t, hachi)
+		s.deployment(s.serving("web"), 1)
+		s.kubectl("drain", "node1", "--pod-selector=app=web", "--force", "--ignore-daemonsets", "--delete-emptydir-data", "--timeout=120s")
+		defer s.kubectl("uncordon", "node1")
+		list, err := api.CoreV1().Pods(s.name).List(ctx, metav1.ListOptions{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range list.Items {
+			if p.Spec.NodeName != "" {
+				t.Errorf("pod %s is on a node that was drained", p.Name)
+			}
+		}
+		s.kubectl("uncordon", "node1")
+		s.kubectl("rollout", "status", "deployment/web", "--timeout=180s")
+	})
+}
+
+func containerIDs(spaces []*space) []string {
+	ids := make([]string, len(spaces))
+	for i, s := range spaces {
+		ids[i] = status(s.get("web")).ContainerID
+	}
+	return ids
+}
+
+// killAll kills the processes of the node that run a program.
+func killAll(t *testing.T, name string) {
+	t.Helper()
+	victims := onNodeProcesses(name)
+	if len(victims) == 0 {
+		t.Fatalf("no process %s on the node", name)
+	}
+	for _, v := range victims {
+		if err := syscall.Kill(v.PID, syscall.SIGKILL); err != nil && err != syscall.ESRCH {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A hundred pods of each kind: all get ready, and what they take is printed.
+func TestHundredPods(t *testing.T) {
+	if testing.Short() {
+		t.Skip("needs minutes: run without -short")
+	}
+	for _, k := range []kind{hachi, runc} {
+		t.Run(k.name, func(t *testing.T) {
+			s := newSpace(t, k)
+			s.deployment(s.serving("warm"), 1) // the image is there and, for hachi, compiled
+			s.kubectl("delete", "deployment", "warm")
+			begin := time.Now()
+			s.deployment(s.serving("web"), 100)
+			took := time.Since(begin)
+			list, err := api.CoreV1().Pods(s.name).List(ctx, metav1.ListOptions{LabelSelector: "app=web"})
+			if err != nil {
+				t.Fatal(err)
+			}
+			var starts []time.Duration
+			for _, p := range list.Items {
+				starts = append(starts, startTime(p))
+			}
+			slices.Sort(starts)
+			t.Logf("%s: %d pods ready in %v; from being scheduled to ready: median %v, slowest %v; %d MiB of memory each (PSS of shims and their processes)",
+				k.name, len(starts), took.Round(time.Second), starts[len(starts)/2], starts[len(starts)-1], podPSS()/int64(len(starts))>>20)
+			begin = time.Now()
+			s.kubectl("delete", "deployment", "web", "--cascade=foreground", "--timeout=300s")
+			t.Logf("%s: gone in %v", k.name, time.Since(begin).Round(time.Second))
+		})
+	}
+}
+
+// startTime is from PodScheduled to Ready, in whole seconds as the API has them.
+func startTime(p corev1.Pod) time.Duration {
+	var from, to time.Time
+	for _, c := range p.Status.Conditions {
+		switch c.Type {
+		case corev1.PodScheduled:
+			from = c.LastTransitionTime.Time
+		case corev1.PodReady:
+			to = c.LastTransitionTime.Time
+		}
+	}
+	return to.Sub(from)
+}
+
+// podPSS adds up the proportional memory of all pods on the node, in bytes: of every process below a shim.
+func podPSS() int64 {
+	all := leak.Processes()
+	inside := map[int]bool{}
+	for _, name := range []string{"hachi-shim", "containerd-shim-runc-v2"} {
+		for _, p := range onNodeProcesses(name) {
+			inside[p.PID] = true
+		}
+	}
+	for again := true; again; {
+		again = false
+		for _, p := range all {
+			if inside[p.Parent] && !inside[p.PID] {
+				inside[p.PID], again = true, true
+			}
+		}
+	}
+	var sum int64
+	for pid := range inside {
+		raw, _ := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/smaps_rollup")
+		for line := range strings.Lines(string(raw)) {
+			if f := strings.Fields(line); len(f) > 1 && f[0] == "Pss:" {
+				kib, _ := strconv.ParseInt(f[1], 10, 64)
+				sum += kib << 10
+			}
+		}
+	}
+	return sum
+}
