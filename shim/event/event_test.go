@@ -170,7 +170,8 @@ func TestRestart(t *testing.T) {
 	if err := shut(t, q, 10*time.Second); err != nil {
 		t.Error(err)
 	}
-	compare(t, c.received(), want)
+	// An event that containerd took and could no longer acknowledge comes again.
+	compare(t, slices.Compact(c.received()), want)
 }
 
 // TestConcurrentSenders: each sender's events keep their order.

@@ -129,7 +129,7 @@ func mariaDB(t *testing.T) (address string) {
 	}
 	runtime.LockOSThread() // for Pdeathsig
 	t.Cleanup(runtime.UnlockOSThread)
-	c := exec.Command(install, "--no-defaults", "--datadir="+data, "--auth-root-authentication-method=normal", "--skip-test-db")
+	c := exec.Command(install, "--no-defaults", "--datadir="+data, "--tmpdir="+dir, "--auth-root-authentication-method=normal", "--skip-test-db")
 	c.SysProcAttr, c.Dir = as, dir
 	if out, err := c.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
@@ -140,7 +140,7 @@ func mariaDB(t *testing.T) (address string) {
 		t.Fatal(err)
 	}
 	defer log.Close()
-	c = exec.Command(server, "--no-defaults", "--datadir="+data, "--bind-address=127.0.0.1", "--skip-name-resolve", "--port="+port,
+	c = exec.Command(server, "--no-defaults", "--datadir="+data, "--tmpdir="+dir, "--bind-address=127.0.0.1", "--skip-name-resolve", "--port="+port,
 		"--socket="+filepath.Join(dir, "s"), "--pid-file="+filepath.Join(dir, "pid"), "--init-file="+filepath.Join(dir, "init.sql"),
 		"--innodb-buffer-pool-size=16M", "--innodb-log-file-size=8M")
 	c.SysProcAttr, c.Dir, c.Stdout, c.Stderr = as, dir, log, log
