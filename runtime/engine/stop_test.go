@@ -3,7 +3,11 @@ package engine
 import (
 	"fmt"
 	"net"
+	"os"
+	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -48,6 +52,7 @@ func TestStop(t *testing.T) {
 		if err := r.Signal(syscall.SIGSTOP); err != nil {
 			t.Fatal(err)
 		}
+		awaitStopped(t, r.Pid())
 		x, took := stopping(t, r, syscall.SIGTERM, 200*time.Millisecond)
 		if x.Code != 143 || took < 200*time.Millisecond+killDelay {
 			t.Errorf("got %+v after %v", x, took)
@@ -131,6 +136,29 @@ func echo(t *testing.T, c net.Conn) {
 	}
 }
 
+// awaitStopped waits until every thread of a process has taken its SIGSTOP.
+func awaitStopped(t *testing.T, pid int) {
+	t.Helper()
+	threads := fmt.Sprintf("/proc/%d/task/*/stat", pid)
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		stats, err := filepath.Glob(threads)
+		if err != nil || len(stats) == 0 {
+			t.Fatalf("threads of %d: %v, %v", pid, stats, err)
+		}
+		running := slices.ContainsFunc(stats, func(path string) bool {
+			stat, err := os.ReadFile(path)
+			_, state, _ := strings.Cut(string(stat), ") ")
+			return err == nil && !strings.HasPrefix(state, "T")
+		})
+		if !running {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("process %d did not stop", pid)
+		}
+	}
+}
+
 func TestMemory(t *testing.T) {
 	t.Run("ceiling", func(t *testing.T) {
 		o := kit(t, "eat", "64")
@@ -162,6 +190,7 @@ func TestMemory(t *testing.T) {
 		if err := r.SetMemory(0); err != nil {
 			t.Fatal(err)
 		}
+		time.Sleep(300 * time.Millisecond) // nothing tells that the engine has heard it
 		fmt.Fprintln(r.stdin)
 		r.stdout.await(t, "ate 1")
 		if x, _ := stopping(t, r, syscall.SIGTERM, 0); x.Code != 143 || x.OOM {
