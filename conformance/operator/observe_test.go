@@ -228,29 +228,54 @@ func TestAgent(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer stream.Body.Close()
+		lines := make(chan string, 100)
+		go func() {
+			defer close(lines)
+			for sc := bufio.NewScanner(stream.Body); sc.Scan(); {
+				lines <- sc.Text()
+			}
+		}()
+		// The agent serves a moment before it follows; what was over by then is not in the stream.
+		made := 0.
+		for following := false; !following; made++ {
+			if made == 30 {
+				t.Fatal("the stream brought nothing")
+			}
+			w.get(t)
+			select {
+			case <-lines:
+				following = true
+			case <-time.After(time.Second):
+			}
+		}
 		for range calls {
 			w.get(t)
+			made++
 		}
-		sc := bufio.NewScanner(stream.Body)
 		for range calls {
-			if !sc.Scan() {
-				t.Fatalf("the stream ended: %v", sc.Err())
-			}
-			if f := parseFlows(t, sc.Text())[0]; f.Pod != "web" || f.Direction != "in" || f.Verdict != "ok" {
-				t.Errorf("streamed %+v", f)
+			select {
+			case line, open := <-lines:
+				if !open {
+					t.Fatal("the stream ended")
+				}
+				if f := parseFlows(t, line)[0]; f.Pod != "web" || f.Direction != "in" || f.Verdict != "ok" {
+					t.Errorf("streamed %+v", f)
+				}
+			case <-time.After(10 * time.Second):
+				t.Fatal("a connection is not in the stream")
 			}
 		}
 		accepted := func() float64 { return s.metric(t, url, "hachi_container_tcp_connections_accepted_total", "web") }
-		if got := accepted(); got != calls {
-			t.Errorf("%v connections accepted, want %d", got, calls)
+		if got := accepted(); got != made {
+			t.Errorf("%v connections accepted, want %v", got, made)
 		}
 		sent := s.metric(t, url, "hachi_container_network_transmit_bytes_total", "web")
 		if sent <= 0 || s.metric(t, url, "hachi_container_memory_usage_bytes", "web") <= 0 || s.metric(t, url, "hachi_container_cpu_usage_seconds_total", "web") <= 0 {
 			t.Error("traffic, memory or CPU is missing")
 		}
 		w.remove(t)
-		if got := accepted(); got != calls {
-			t.Errorf("when it is gone: %v connections accepted, want %d", got, calls)
+		if got := accepted(); got != made {
+			t.Errorf("when it is gone: %v connections accepted, want %v", got, made)
 		}
 		if now := s.metric(t, url, "hachi_container_network_transmit_bytes_total", "web"); now < sent {
 			t.Errorf("when it is gone: %v bytes sent, and %v before", now, sent)
@@ -258,8 +283,8 @@ func TestAgent(t *testing.T) {
 		again := s.serve(t, "web")
 		again.get(t)
 		eventually(t, func() string {
-			if got := accepted(); got != calls+1 {
-				return fmt.Sprintf("started again: %v connections accepted, want %d", got, calls+1)
+			if got := accepted(); got != made+1 {
+				return fmt.Sprintf("started again: %v connections accepted, want %v", got, made+1)
 			}
 			return ""
 		})
@@ -273,8 +298,10 @@ func TestAgent(t *testing.T) {
 			}
 		}
 		p.end(t)
-		if sc.Scan() && !strings.Contains(sc.Text(), `"pod":"web"`) {
-			t.Errorf("after its end the stream says %s", sc.Text())
+		for line := range lines {
+			if !strings.Contains(line, `"pod":"web"`) {
+				t.Errorf("after its end the stream says %s", line)
+			}
 		}
 	})
 }
