@@ -229,12 +229,7 @@ func TestAgent(t *testing.T) {
 		}
 		defer stream.Body.Close()
 		lines := make(chan string, 100)
-		go func() {
-			defer close(lines)
-			for sc := bufio.NewScanner(stream.Body); sc.Scan(); {
-				lines <- sc.Text()
-			}
-		}()
+		go scan(bufio.NewScanner(stream.Body), lines)
 		// The agent serves a moment before it follows; what was over by then is not in the stream.
 		made := 0.
 		for following := false; !following; made++ {
@@ -304,6 +299,14 @@ func TestAgent(t *testing.T) {
 			}
 		}
 	})
+}
+
+// scan sends lines until there are no more, and closes the channel.
+func scan(from *bufio.Scanner, lines chan<- string) {
+	defer close(lines)
+	for from.Scan() {
+		lines <- from.Text()
+	}
 }
 
 // metric is one container's value; -1 when it is not there.
