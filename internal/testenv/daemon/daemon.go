@@ -38,10 +38,27 @@ type Daemon struct {
 	// Address is the path of its gRPC socket.
 	Address string
 
-	o    Options
+	o Options
+	p *process
+}
+
+// process is one run of containerd.
+type process struct {
 	cmd  *exec.Cmd
 	done chan struct{}
 	err  error // how it ended; set before done is closed
+}
+
+func start(cmd *exec.Cmd) (*process, error) {
+	if err := cmd.Start(); err != nil {
+		return nil, err
+	}
+	p := &process{cmd: cmd, done: make(chan struct{})}
+	go func() {
+		p.err = cmd.Wait()
+		close(p.done)
+	}()
+	return p, nil
 }
 
 // Start starts containerd and returns when it serves.
@@ -73,18 +90,12 @@ func (d *Daemon) Start(ctx context.Context) error {
 	}
 	defer log.Close()
 	// Not CommandContext: the daemon's life is Stop's business. In this process's group, see package reap.
-	d.cmd = exec.Command(filepath.Join(d.o.Bin, "containerd"), "--config", filepath.Join(d.o.Dir, "config.toml"), "--log-level", cmp.Or(d.o.LogLevel, "debug"))
-	d.cmd.Env = append(append(os.Environ(), d.o.Env...), "PATH="+d.Path())
-	d.cmd.Stdout, d.cmd.Stderr = log, log
-	if err := d.cmd.Start(); err != nil {
+	cmd := exec.Command(filepath.Join(d.o.Bin, "containerd"), "--config", filepath.Join(d.o.Dir, "config.toml"), "--log-level", cmp.Or(d.o.LogLevel, "debug"))
+	cmd.Env = append(append(os.Environ(), d.o.Env...), "PATH="+d.Path())
+	cmd.Stdout, cmd.Stderr = log, log
+	if d.p, err = start(cmd); err != nil {
 		return fmt.Errorf("start containerd: %w", err)
 	}
-	d.done = make(chan struct{})
-	go func(cmd *exec.Cmd, done chan struct{}) {
-		d.err = cmd.Wait()
-		close(done)
-	}(d.cmd, d.done)
-
 	if err := d.serves(ctx); err != nil {
 		return errors.Join(fmt.Errorf("start containerd: %w\n%s", err, d.LogTail(20)), d.Kill())
 	}
@@ -105,8 +116,8 @@ func (d *Daemon) serves(ctx context.Context) error {
 		select {
 		case <-ctx.Done():
 			return errors.New("no answer within 30 s")
-		case <-d.done:
-			return fmt.Errorf("it ended: %v", d.err)
+		case <-d.p.done:
+			return fmt.Errorf("it ended: %v", d.p.err)
 		case <-time.After(10 * time.Millisecond):
 		}
 	}
@@ -120,19 +131,19 @@ func (d *Daemon) Kill() error { return d.end(unix.SIGKILL) }
 
 func (d *Daemon) end(sig unix.Signal) error {
 	select {
-	case <-d.done:
+	case <-d.p.done:
 		return nil
 	default:
 	}
-	if err := d.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	if err := d.p.cmd.Process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("stop containerd: %w", err)
 	}
 	select {
-	case <-d.done:
+	case <-d.p.done:
 		return nil
 	case <-time.After(20 * time.Second):
-		_ = d.cmd.Process.Kill()
-		<-d.done
+		_ = d.p.cmd.Process.Kill()
+		<-d.p.done
 		return fmt.Errorf("stop containerd: still there 20 s after %v; killed", sig)
 	}
 }
@@ -145,7 +156,7 @@ func (d *Daemon) Remove() error {
 }
 
 // PID is the process id of the running containerd.
-func (d *Daemon) PID() int { return d.cmd.Process.Pid }
+func (d *Daemon) PID() int { return d.p.cmd.Process.Pid }
 
 // State is containerd's state directory; bundles are in <state>/io.containerd.runtime.v2.task/<namespace>/<id>.
 func (d *Daemon) State() string { return d.o.state() }
