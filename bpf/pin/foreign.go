@@ -42,7 +42,7 @@ func Foreigners(cgroup string, hooks []Hook) ([]Foreign, error) {
 		if st.Type != unix.CGROUP2_SUPER_MAGIC {
 			return all, nil
 		}
-		here, err := foreignersAt(dir, hooks)
+		here, err := ForeignersAt(dir, hooks)
 		if err != nil {
 			return nil, err
 		}
@@ -53,7 +53,9 @@ func Foreigners(cgroup string, hooks []Hook) ([]Foreign, error) {
 	}
 }
 
-func foreignersAt(dir string, hooks []Hook) ([]Foreign, error) {
+// ForeignersAt is Foreigners for the programs attached to this very directory. A hook that the kernel does not have nobody
+// is on.
+func ForeignersAt(dir string, hooks []Hook) ([]Foreign, error) {
 	f, err := os.Open(dir)
 	if err != nil {
 		return nil, fmt.Errorf("look for other programs: %w", err)
@@ -62,6 +64,9 @@ func foreignersAt(dir string, hooks []Hook) ([]Foreign, error) {
 	var found []Foreign
 	for _, h := range hooks {
 		ids, flags, err := query(f, h.Attach, 0)
+		if errors.Is(err, unix.EINVAL) {
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("look for other programs: %s: %v: %w", dir, h.Attach, err)
 		}

@@ -34,7 +34,7 @@ type Result struct {
 	Answer Answer `json:"answer"`
 	// For is what hachi cannot do without it: "accounting", "flows", "redirection", or several.
 	For string `json:"for"`
-	// Needs is what gives it: a kernel version, an option, a capability.
+	// Needs is what gives it: a kernel version with an option, a mount, a capability.
 	Needs string `json:"needs"`
 	// Why is what was found, where the answer is not yes; for some probes also where it is.
 	Why string `json:"why,omitempty"`
@@ -63,17 +63,24 @@ func (q question) result() Result {
 		r.Answer = No
 	case errors.Is(err, unix.EPERM) && Privilege() == nil:
 		// Some kernels refuse a kind of program to root too, and do not say that they lack it.
-		r.Answer = No
+		r.Answer, err = No, fmt.Errorf("refused to root too, by a lockdown for example: %w", err)
+	case errors.Is(err, unix.EPERM):
+		err = fmt.Errorf("the kernel lets root alone try: %w", err)
 	}
 	r.Why = err.Error()
 	return r
 }
 
 // All asks everything. It takes some milliseconds, loads small programs, and leaves nothing behind.
-func All() []Result {
-	var results []Result
-	for _, q := range append(machine(), features()...) {
-		results = append(results, q.result())
+func All() []Result { return append(answers(machine()), Features()...) }
+
+// Features asks of what kinds of programs and maps hachi's hooks can be made here: All without what surrounds them.
+func Features() []Result { return answers(features()) }
+
+func answers(questions []question) []Result {
+	results := make([]Result, len(questions))
+	for k, q := range questions {
+		results[k] = q.result()
 	}
 	return results
 }

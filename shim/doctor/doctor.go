@@ -25,8 +25,6 @@ const (
 	forLinux      = "linux containers"
 	forKubernetes = "kubernetes"
 	forAccounting = "accounting"
-	forFlows      = "flows"
-	forRedirect   = "redirection"
 )
 
 // Finding is the answer of one probe.
@@ -65,7 +63,7 @@ func Examine(ctx context.Context, o Options) []Finding {
 	out := []Finding{kernel(), privileges(), artifacts(o.Artifacts)}
 	out = append(out, mounts.controllers(), mounts.cgroup2())
 	out = append(out, btf("/sys/kernel/btf/vmlinux"), mounts.bpffs())
-	out = append(out, hooks()...)
+	out = append(out, Features()...)
 	out = append(out, foreign(mounts.cgroup2Dir()))
 	d := inspectDaemon(ctx, o.Address)
 	return append(out, d.findings()...)

@@ -1,16 +1,15 @@
 package doctor
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/hachi-run/hachi/internal/probe"
 	"github.com/hachi-run/hachi/internal/testenv"
 )
 
@@ -113,11 +112,12 @@ func TestMounts(t *testing.T) {
 }
 
 func TestHooks(t *testing.T) {
-	h := hook{name: "sk_lookup", need: forRedirect, since: "5.9"}
-	expect(t, "there", judgeHook(h, nil), OK, forRedirect)
-	expect(t, "not there", judgeHook(h, fmt.Errorf("probe: %w", ebpf.ErrNotSupported)), Missing, forRedirect, "Linux 5.9")
-	expect(t, "not allowed", judgeHook(h, fmt.Errorf("probe: %w", unix.EPERM)), Unknown, forRedirect, "root")
-	expect(t, "odd", judgeHook(h, errors.New("no luck")), Unknown, forRedirect, "no luck")
+	result := func(a probe.Answer, why string) Finding {
+		return finding(probe.Result{Name: "sk_lookup", Answer: a, For: "redirection", Needs: "Linux 5.9", Why: why})
+	}
+	expect(t, "there", result(probe.Yes, ""), OK, "redirection", "Linux 5.9")
+	expect(t, "not there", result(probe.No, "not supported"), Missing, "redirection", "Linux 5.9", "not supported")
+	expect(t, "not allowed", result(probe.Unknown, "no luck"), Unknown, "redirection", "no luck")
 	if os.Geteuid() != 0 {
 		return
 	}

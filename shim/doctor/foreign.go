@@ -2,15 +2,15 @@ package doctor
 
 import (
 	"errors"
-	"fmt"
 	"io/fs"
-	"os"
 	"path/filepath"
+	"slices"
 	"strings"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/hachi-run/hachi/bpf/pin"
 )
 
 // deepest is how far down the cgroup2 tree programs are looked for; most are the number of groups that are looked at.
@@ -20,16 +20,13 @@ const (
 	most    = 4096
 )
 
-// attachments are the places of our programs.
-var attachments = []struct {
-	name   string
-	attach ebpf.AttachType
-}{
-	{"ingress", ebpf.AttachCGroupInetIngress},
-	{"egress", ebpf.AttachCGroupInetEgress},
-	{"sock_ops", ebpf.AttachCGroupSockOps},
-	{"connect4", ebpf.AttachCGroupInet4Connect},
-	{"connect6", ebpf.AttachCGroupInet6Connect},
+// hooks are the places of our programs.
+var hooks = []pin.Hook{
+	{Name: "ingress", Attach: ebpf.AttachCGroupInetIngress},
+	{Name: "egress", Attach: ebpf.AttachCGroupInetEgress},
+	{Name: "sock_ops", Attach: ebpf.AttachCGroupSockOps},
+	{Name: "connect4", Attach: ebpf.AttachCGroupInet4Connect},
+	{Name: "connect6", Attach: ebpf.AttachCGroupInet6Connect},
 }
 
 // foreign looks for programs that keep ours out of the groups below them, or that ours would push aside.
@@ -52,7 +49,7 @@ func foreign(root string) Finding {
 		}
 		here, err := exclusive(dir)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("%s: %w", dir, err)
+			return err
 		}
 		found = append(found, here...)
 		if strings.Count(strings.TrimPrefix(dir, root), "/") >= deepest {
@@ -73,40 +70,11 @@ func foreign(root string) Finding {
 
 // exclusive lists the programs at a cgroup that do not share their place (bpf(2), BPF_F_ALLOW_MULTI).
 func exclusive(dir string) ([]string, error) {
-	f, err := os.Open(dir)
-	if err != nil {
-		return nil, err
+	found, err := pin.ForeignersAt(dir, hooks)
+	out := make([]string, len(found))
+	for k, f := range found {
+		h := slices.IndexFunc(hooks, func(h pin.Hook) bool { return h.Attach == f.Attach })
+		out[k] = hooks[h].Name + " at " + f.Cgroup
 	}
-	defer f.Close()
-	var out []string
-	for _, a := range attachments {
-		q, err := query(f, a.attach)
-		if errors.Is(err, unix.EINVAL) {
-			continue // not in this kernel, which another line says
-		}
-		if err != nil {
-			return nil, err
-		}
-		if q.count > 0 && q.attachFlags&unix.BPF_F_ALLOW_MULTI == 0 {
-			out = append(out, a.name+" at "+dir)
-		}
-	}
-	return out, nil
-}
-
-// progQuery is bpf(2)'s attribute for BPF_PROG_QUERY. The ebpf package's own query does not tell the flags.
-type progQuery struct {
-	target, attachType      uint32
-	queryFlags, attachFlags uint32
-	progIDs                 uint64
-	count, _                uint32
-}
-
-func query(cgroup *os.File, attach ebpf.AttachType) (progQuery, error) {
-	q := progQuery{target: uint32(cgroup.Fd()), attachType: uint32(attach)}
-	_, _, errno := unix.Syscall(unix.SYS_BPF, unix.BPF_PROG_QUERY, uintptr(unsafe.Pointer(&q)), unsafe.Sizeof(q))
-	if errno != 0 {
-		return q, errno
-	}
-	return q, nil
+	return out, err
 }
