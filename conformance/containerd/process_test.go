@@ -14,7 +14,10 @@ import (
 	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/containerd/containerd/v2/pkg/cio"
 	"github.com/containerd/containerd/v2/pkg/oci"
+
+	"github.com/hachi-run/hachi/internal/testenv/guest"
 )
 
 func sysSignal(s os.Signal) syscall.Signal { return s.(syscall.Signal) }
@@ -51,6 +54,7 @@ var table = []tableCase{
 	{"slow reader loses nothing", nil, slowReader},
 	{"nobody reads", nil, nobodyReads},
 	{"log file", nil, logFile},
+	{"logging program", nil, loggingProgram},
 	{"SIGTERM", nil, sigterm},
 	{"SIGKILL", nil, sigkill},
 	{"SIGKILL while spinning", nil, sigkillSpin},
@@ -189,13 +193,30 @@ func nobodyReads(t *testing.T, w *world) {
 // logFile sends output to a file, as `ctr run --log-uri` and nerdctl do.
 func logFile(t *testing.T, w *world) {
 	log := t.TempDir() + "/log"
-	c := w.startWith(t, setup{args: []string{"both", "out", "err"}, log: log})
+	c := w.startWith(t, setup{args: []string{"both", "out", "err"}, logTo: cio.LogFile(log)})
 	c.wait(t)
 	// runc's shim copies the streams on its own time.
 	eventually(t, "both streams in the log", func() error {
 		raw, err := os.ReadFile(log)
 		if got := string(raw); err == nil && got != "outerr" && got != "errout" {
 			err = fmt.Errorf("%q", got)
+		}
+		return err
+	})
+}
+
+func loggingProgram(t *testing.T, w *world) {
+	program := guest.Built(t, guest.Linux, "shim/stdio/testdata/logger")
+	log := t.TempDir() + "/log"
+	c := w.startWith(t, setup{args: []string{"both", "out", "errors"}, logTo: cio.BinaryIO(program, map[string]string{"out": log})})
+	if code := c.wait(t); code != 0 {
+		t.Errorf("exit code %d", code)
+	}
+	want := fmt.Sprintf("CONTAINER_ID=%s CONTAINER_NAMESPACE=%s\n3 \"out\" 6 \"errors\"\n", c.id, w.d.Mark())
+	eventually(t, "both streams and the container's names in the log", func() error {
+		raw, err := os.ReadFile(log)
+		if got := string(raw); err == nil && !strings.HasSuffix(got, want) {
+			err = fmt.Errorf("%q, want %q", got, want)
 		}
 		return err
 	})

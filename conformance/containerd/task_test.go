@@ -38,8 +38,8 @@ type container struct {
 // setup is what a test wants beside the arguments.
 type setup struct {
 	stdin    io.Reader
-	stdout   io.Writer // instead of container.stdout
-	log      string    // a file for both streams instead
+	stdout   io.Writer   // instead of container.stdout
+	logTo    cio.Creator // instead of streams to this process
 	terminal bool
 	spec     []oci.SpecOpts
 	args     []string
@@ -86,8 +86,8 @@ func (w *world) tryCreate(t *testing.T, s setup) (*container, error) {
 	}
 	t.Cleanup(func() { c.remove(t) })
 	creator := cio.NewCreator(streams...)
-	if s.log != "" {
-		creator = cio.LogFile(s.log)
+	if s.logTo != nil {
+		creator = s.logTo
 	}
 	if c.task, err = c.c.NewTask(ctx, creator); err != nil {
 		return c, fmt.Errorf("new task: %w", err)
