@@ -76,14 +76,19 @@ func serve(ctx context.Context, profile *os.File) int {
 
 // socket is the engine's end of the control socket.
 type socket struct {
-	mu   sync.Mutex
-	file *os.File
+	mu    sync.Mutex
+	file  *os.File
+	ended bool // guarded by mu: the last word was said
 }
 
-// send tells the shim; when it cannot, the shim is gone and the engine with it.
+// send tells the shim; when it cannot, the shim is gone and the engine with it. After Exit or Failed nothing is sent.
 func (s *socket) send(m *wire.Message) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.ended {
+		return
+	}
+	s.ended = m.Exit != nil || m.Failed != nil
 	if err := wire.Write(s.file, m); err != nil {
 		os.Exit(orphaned)
 	}
@@ -141,6 +146,7 @@ func (s *socket) obey(begin chan<- struct{}, stop func(wire.Stop), limit func(ui
 			stop(*m.Stop)
 		case m.Limit != nil:
 			limit(m.Limit.Memory)
+			s.send(&wire.Message{Limited: &wire.Limited{}})
 		}
 	}
 }

@@ -41,6 +41,8 @@ func fake(mode string) int {
 		say(&wire.Message{})
 	case "exit first":
 		say(exit)
+	case "answers unasked":
+		say(&wire.Message{Limited: &wire.Limited{}})
 	case "mute":
 	case "closes":
 		control.Close()
@@ -107,6 +109,7 @@ func TestHostileLoad(t *testing.T) {
 		"half":                  "ended with status 0 before its guest was loaded",
 		"empty":                 "broke the protocol",
 		"exit first":            "broke the protocol",
+		"answers unasked":       "broke the protocol",
 		"closes":                "was ended by SIGKILL",
 		"mute":                  "load guest: enough",
 		"deaf":                  "load guest: enough",

@@ -18,6 +18,8 @@ const (
 	// killDelay is how long an engine may take to end by itself after the end of a stop's grace, or after it said that its
 	// guest has ended.
 	killDelay = time.Second
+	// limitDelay is how long a new memory ceiling is waited for. A frozen engine hears of it when it goes on.
+	limitDelay = time.Second
 	// maxGrace keeps sums of times from overflowing.
 	maxGrace = 365 * 24 * time.Hour
 	// backlog is how many messages may wait for an engine that does not read.
@@ -34,20 +36,21 @@ type Exit struct {
 	At  time.Time
 }
 
-// Process is one engine process. Its methods are safe for concurrent use, and none but Load waits for the engine. It ends
-// itself when its guest ends; nobody has to close it.
+// Process is one engine process. Its methods are safe for concurrent use, and none but Load and SetMemory waits for the
+// engine. It ends itself when its guest ends; nobody has to close it.
 type Process struct {
 	process *os.Process // signals through a pidfd, so never a stranger
 	control *os.File
 	outbox  chan letter
 
 	mu       sync.Mutex
-	stopped  syscall.Signal // guarded by mu: of the first Stop
-	killed   bool           // guarded by mu: Kill was called
-	ended    bool           // guarded by mu
-	failsafe *time.Timer    // guarded by mu: kills an engine that is overdue
-	due      time.Time      // guarded by mu: when failsafe fires
-	said     *wire.Exit     // guarded by mu: what the engine said of its guest's end
+	stopped  syscall.Signal    // guarded by mu: of the first Stop
+	killed   bool              // guarded by mu: Kill was called
+	ended    bool              // guarded by mu
+	failsafe *time.Timer       // guarded by mu: kills an engine that is overdue
+	due      time.Time         // guarded by mu: when failsafe fires
+	said     *wire.Exit        // guarded by mu: what the engine said of its guest's end
+	limits   []chan<- struct{} // guarded by mu: of SetMemory's calls that the engine has not answered, oldest first
 
 	ready  chan error // receives at least one value by the end: nil, or why the guest cannot run
 	done   chan struct{}
@@ -186,17 +189,50 @@ func (p *Process) endWithin(d time.Duration) {
 	p.due, p.failsafe = due, time.AfterFunc(d, p.end)
 }
 
-// SetMemory moves the ceiling of the guest's linear memory, in bytes; 0 removes it.
+// SetMemory moves the ceiling of the guest's linear memory, in bytes; 0 removes it. It returns when the ceiling holds, or
+// after a second without an answer from an engine that is frozen or stopped, which moves it before its guest goes on or
+// soon after.
 func (p *Process) SetMemory(limit uint64) error {
-	if err := p.tell(&wire.Message{Limit: &wire.Limit{Memory: limit}}); err != nil {
+	holds := make(chan struct{})
+	p.mu.Lock()
+	err := p.tellLocked(&wire.Message{Limit: &wire.Limit{Memory: limit}})
+	if err == nil {
+		p.limits = append(p.limits, holds)
+	}
+	p.mu.Unlock()
+	if err != nil {
 		return fmt.Errorf("limit guest memory: %w", err)
 	}
+	patience := time.NewTimer(limitDelay)
+	defer patience.Stop()
+	select {
+	case <-holds:
+	case <-p.done:
+	case <-patience.C:
+	}
 	return nil
+}
+
+// limited lets the oldest SetMemory go on. It says false when there is none.
+func (p *Process) limited() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.limits) == 0 {
+		return false
+	}
+	close(p.limits[0])
+	p.limits = p.limits[1:]
+	return true
 }
 
 func (p *Process) tell(m *wire.Message) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.tellLocked(m)
+}
+
+// tellLocked is tell with p.mu held.
+func (p *Process) tellLocked(m *wire.Message) error {
 	if p.ended {
 		return errors.New("engine has ended")
 	}

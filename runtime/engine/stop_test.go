@@ -190,7 +190,6 @@ func TestMemory(t *testing.T) {
 		if err := r.SetMemory(0); err != nil {
 			t.Fatal(err)
 		}
-		time.Sleep(300 * time.Millisecond) // nothing tells that the engine has heard it
 		fmt.Fprintln(r.stdin)
 		r.stdout.await(t, "ate 1")
 		if x, _ := stopping(t, r, syscall.SIGTERM, 0); x.Code != 143 || x.OOM {

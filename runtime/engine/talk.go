@@ -73,36 +73,44 @@ func silence(err error) bool {
 	return false
 }
 
-// hear expects Failed, or Ready and later Exit, and nothing then.
+// hear expects Failed, or Ready and later Exit, and nothing then; and an answer to each Limit.
 func (p *Process) hear() error {
-	m, err := wire.Read(p.control, maxReply)
-	switch {
-	case err != nil:
-		return err
-	case m.Failed != nil:
-		kind := ErrRefused
-		if m.Failed.Listen {
-			kind = ErrListen
-		}
-		p.answer(fmt.Errorf("%w: %s", kind, printable(m.Failed.Error)))
-	case m.Ready != nil:
-		p.answer(nil)
-		if m, err = wire.Read(p.control, maxReply); err != nil {
+	ready := false
+	for last := false; !last; {
+		m, err := wire.Read(p.control, maxReply)
+		switch {
+		case err != nil:
 			return err
-		}
-		if m.Exit == nil {
+		case m.Limited != nil:
+			if !p.limited() {
+				return errors.New("answered a limit that nobody set")
+			}
+		case m.Failed != nil && !ready:
+			kind := ErrRefused
+			if m.Failed.Listen {
+				kind = ErrListen
+			}
+			p.answer(fmt.Errorf("%w: %s", kind, printable(m.Failed.Error)))
+			last = true
+		case m.Ready != nil && !ready:
+			ready = true
+			p.answer(nil)
+		case m.Exit != nil && ready:
+			p.mu.Lock()
+			p.said = m.Exit
+			p.mu.Unlock()
+			last = true
+		case ready:
 			return errors.New("said something else than how its guest ended")
+		default:
+			return errors.New("said neither that its guest is ready nor why not")
 		}
-		p.mu.Lock()
-		p.said = m.Exit
-		p.mu.Unlock()
-	default:
-		return errors.New("said neither that its guest is ready nor why not")
 	}
 	p.mu.Lock()
 	p.endWithin(killDelay)
 	p.mu.Unlock()
-	if _, err = wire.Read(p.control, maxReply); err == nil {
+	_, err := wire.Read(p.control, maxReply)
+	if err == nil {
 		err = errors.New("went on after its last word")
 	}
 	return err

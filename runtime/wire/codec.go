@@ -127,6 +127,7 @@ func (c *coder) message(m *Message) {
 		c.text(&f.Error)
 		c.flag(&f.Listen)
 	})
+	maybe(c, &m.Limited, func(*coder, *Limited) {})
 	maybe(c, &m.Exit, func(c *coder, e *Exit) {
 		integer(c, &e.Code)
 		c.flag(&e.OOM)

@@ -34,9 +34,10 @@ type Message struct {
 	Limit  *Limit
 
 	// From the engine.
-	Ready  *Ready
-	Failed *Failed
-	Exit   *Exit
+	Ready   *Ready
+	Failed  *Failed
+	Limited *Limited
+	Exit    *Exit
 }
 
 // Config says what to run and in which jail.
@@ -110,6 +111,9 @@ type Failed struct {
 	// Listen says that it is a Listener that failed, and nothing that the guest itself has done.
 	Listen bool
 }
+
+// Limited says that the ceiling of the next Limit that had no such answer yet holds now.
+type Limited struct{}
 
 // Exit says how the guest ended; the engine exits after it.
 type Exit struct {

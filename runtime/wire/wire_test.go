@@ -26,7 +26,7 @@ func TestMessagesSurviveTheWire(t *testing.T) {
 			Join:      true,
 		}},
 		{Ready: &Ready{}}, {Start: &Start{}}, {Stop: &Stop{Signal: 15, Grace: 1500}}, {Limit: &Limit{Memory: 1}},
-		{Failed: &Failed{Error: "why", Listen: true}}, {Exit: &Exit{Code: 137, OOM: true}},
+		{Failed: &Failed{Error: "why", Listen: true}}, {Limited: &Limited{}}, {Exit: &Exit{Code: 137, OOM: true}},
 	}
 	var b bytes.Buffer
 	for _, m := range messages {
@@ -56,12 +56,12 @@ func TestReadRefusesBadFrames(t *testing.T) {
 		"half a body":             {"\x0a\x00\x00\x00{}", "unexpected EOF"},
 		"empty":                   {string(frame("")), "malformed"},
 		"not all of a message":    {string(frame("\x00\x00\x00")), "malformed"},
-		"more than a message":     {string(frame("\x00\x00\x00\x00\x00\x00\x00\x00")), "malformed"},
+		"more than a message":     {string(frame("\x00\x00\x00\x00\x00\x00\x00\x00\x00")), "malformed"},
 		"neither there nor not":   {string(frame("\x02")), "malformed"},
 		"a number without an end": {string(frame("\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff")), "malformed"},
 		"a list of everything":    {string(frame("\x01\xff\xff\xff\xff\x0f")), "malformed"},
 		"a text of everything":    {string(frame("\x01\x01\xff\xff\xff\xff\x0fx")), "malformed"},
-		"a code that is none":     {string(frame("\x00\x00\x00\x00\x00\x00\x01\xff\xff\xff\xff\xff\x01\x00")), "malformed"},
+		"a code that is none":     {string(frame("\x00\x00\x00\x00\x00\x00\x00\x01\xff\xff\xff\xff\xff\x01\x00")), "malformed"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			_, err := Read(strings.NewReader(c.in), 1<<20)
