@@ -14,7 +14,9 @@ import (
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"golang.org/x/sys/unix"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
 
 	"github.com/hachi-run/hachi/internal/testenv"
@@ -124,7 +126,8 @@ func (n *node) installer(capabilities []string, until string, args ...string) st
 	if err != nil {
 		n.Fatal(err)
 	}
-	if _, err := n.rt.StartContainer(n.Context(), &cri.StartContainerRequest{ContainerId: c.ContainerId}); err != nil {
+	// The installer may have containerd started again before containerd has answered.
+	if _, err := n.rt.StartContainer(n.Context(), &cri.StartContainerRequest{ContainerId: c.ContainerId}); err != nil && status.Code(err) != codes.Unavailable {
 		n.Fatal(err)
 	}
 	var said string
