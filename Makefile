@@ -127,11 +127,12 @@ RESULTS := $(BIN)/test.json
 
 .PHONY: test
 test: deps static ## Everything CI runs
-	@$(MAKE) -s --no-print-directory build samples tools
+	@$(MAKE) -s --no-print-directory build samples tools kernel guests
 	@unit=$$($(GO) list ./... | grep -v /conformance/); \
 	$(GO) test -race -json -timeout 10m $$(grep -vE '$(NORACE)' <<<"$$unit") > $(RESULTS) || true; \
 	$(GO) test -json -timeout 10m $$(grep -E '$(NORACE)' <<<"$$unit") >> $(RESULTS) || true; \
-	$(GO) test -p 1 -json -timeout 15m ./conformance/... >> $(RESULTS) || true
+	$(GO) test -p 1 -json -timeout 15m ./conformance/... >> $(RESULTS) || true; \
+	$(CGROUP2TEST) >> $(RESULTS) || true
 	@$(GO) run ./conformance/report < $(RESULTS)
 
 .PHONY: test-unit
@@ -152,11 +153,32 @@ $(KERNEL)/vmlinuz: conformance/kernel/fetch.go
 kernel: $(KERNEL)/vmlinuz
 	CGO_ENABLED=0 $(GO) build -o $(KERNEL)/ ./conformance/kernel ./conformance/kernel/init
 
-KERNELPKG = $(if $(filter ./...,$(PKG)),./bpf/... ./internal/probe/...,$(PKG))
+KERNELPKG = $(if $(filter ./...,$(PKG)),./bpf/... ./internal/probe/... ./runtime/cgroup/...,$(PKG))
 .PHONY: test-kernel
-test-kernel: deps kernel ## The eBPF tests in a 6.1 kernel: make test-kernel PKG=./bpf/redirect ARGS='-run X'
+test-kernel: deps kernel ## The eBPF and cgroup tests in a 6.1 kernel: make test-kernel PKG=./bpf/redirect ARGS='-run X'
 	@CGO_ENABLED=0 $(GO) test -count=1 -short -json -timeout 20m -exec '$(KERNEL)/kernel exec' $(ARGS) $(KERNELPKG) > $(KERNEL)/test.json || true
 	@$(GO) run ./conformance/report < $(KERNEL)/test.json
+
+# What the cases start in that machine, which has no tool chain.
+GUESTS := $(BIN)/guests
+LINUXGUESTS := conformance/containerd/probe internal/testenv/cni/plugin shim/stdio/testdata/logger
+.PHONY: guests
+guests: samples
+	mkdir -p $(GUESTS)
+	for p in $(LINUXGUESTS); do CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o $(GUESTS)/$${p//\//-}.linux ./$$p; done
+	GOOS=wasip1 GOARCH=wasm $(GO) build -trimpath -ldflags '-s -w' -o $(GUESTS)/conformance-containerd-probe.wasm ./conformance/containerd/probe
+	cp $(BIN)/samples/trap.wasm $(GUESTS)/samples-hostile-trap.wasm
+
+comma := ,
+space := $(subst ,, )
+CGROUP2WITH := $(subst $(space),$(comma),bin/containerd-shim-hachi-v1 bin/hachi-shim bin/hachi-engine bin/hachi bin/samples bin/guests bin/tools/containerd-2.4.2)
+CGROUP2RUN  := TestTable|TestPod$$|TestPodOutOfMemory|TestPodSurvivesContainerdRestart
+CGROUP2TEST := CGO_ENABLED=0 $(GO) test -count=1 -json -timeout 10m -exec '$(KERNEL)/kernel exec -host runc -with $(CGROUP2WITH)' \
+  -run '$(CGROUP2RUN)' ./conformance/containerd -versions 2.4.2 -kinds wasm
+.PHONY: test-cgroup2
+test-cgroup2: deps kernel build samples guests $(CONTAINERD2)/.stamp ## The cases under containerd 2.4.2 on a host with cgroup2 alone, which is that machine
+	@$(CGROUP2TEST) $(ARGS) > $(KERNEL)/cgroup2.json || true
+	@$(GO) run ./conformance/report < $(KERNEL)/cgroup2.json
 
 .PHONY: fuzz
 fuzz: ## Every fuzz target for FUZZTIME (10s)

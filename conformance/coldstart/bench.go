@@ -48,7 +48,11 @@ func newBench(ctx context.Context, top, dir string) (b *bench, err error) {
 	b = &bench{dir: dir, bin: filepath.Join(top, "bin")}
 	b.scope = leak.Scope{Marks: []string{filepath.Base(dir)}, Trees: []string{"/run/hachi"}}
 	b.before = leak.Take(b.scope)
-	cniBin, cniConf, err := cni.Install(dir)
+	plugin := filepath.Join(dir, "cni-plugin")
+	if err := guest.Go(guest.Linux, filepath.Join(top, cni.Plugin), plugin); err != nil {
+		return nil, err
+	}
+	cniBin, cniConf, err := cni.Install(dir, plugin)
 	if err != nil {
 		return nil, err
 	}

@@ -68,7 +68,7 @@ func forEachPod(t *testing.T, f func(t *testing.T, n *node)) {
 func newNode(t *testing.T, version string) *node {
 	t.Helper()
 	dir := testenv.ShortDir(t)
-	bin, conf, err := cni.Install(dir)
+	bin, conf, err := cni.Install(dir, guest.Built(t, guest.Linux, cni.Plugin))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -16,11 +16,15 @@ type archive struct {
 const (
 	modeFile = 0o100755
 	modeDir  = 0o040755
+	modeLink = 0o120777
 )
 
 func (a *archive) dir(name string) { a.entry(name, modeDir, nil) }
 
 func (a *archive) file(name string, data []byte) { a.entry(name, modeFile, data) }
+
+// link makes a symbolic link.
+func (a *archive) link(name, target string) { a.entry(name, modeLink, []byte(target)) }
 
 // close ends the archive, not the writer below.
 func (a *archive) close() error {

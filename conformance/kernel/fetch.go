@@ -15,7 +15,7 @@ import (
 )
 
 // The modules that tests use; what they depend on comes along. Everything else is built into the cloud kernel.
-var wanted = []string{"veth", "sch_netem"}
+var wanted = []string{"veth", "sch_netem", "overlay"}
 
 // The package that brings the newest build of the oldest kernel there is.
 const metaPackage = "linux-image-cloud-amd64"

@@ -44,7 +44,7 @@ func TestMachineRunsATest(t *testing.T) {
 	} {
 		t.Run(tc.arg, func(t *testing.T) {
 			image := filepath.Join(t.TempDir(), "image")
-			if err := writeImage(image, parts, self, []string{tc.arg}); err != nil {
+			if err := writeImage(image, payload{parts: parts, test: self, args: []string{tc.arg}}); err != nil {
 				t.Fatal(err)
 			}
 			var out bytes.Buffer
@@ -125,6 +125,7 @@ func TestArchiveIsOneForCpio(t *testing.T) {
 	a := archive{w: &out}
 	a.dir("d")
 	a.file("d/odd", []byte("12345"))
+	a.link("d/link", "odd")
 	a.file("even", []byte("1234"))
 	if err := a.close(); err != nil {
 		t.Fatal(err)
@@ -135,7 +136,7 @@ func TestArchiveIsOneForCpio(t *testing.T) {
 	if said, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, said)
 	}
-	for name, want := range map[string]string{"d/odd": "12345", "even": "1234"} {
+	for name, want := range map[string]string{"d/odd": "12345", "d/link": "12345", "even": "1234"} {
 		if got, err := os.ReadFile(filepath.Join(dir, name)); string(got) != want || err != nil {
 			t.Errorf("%s: %q, %v; want %q", name, got, err, want)
 		}

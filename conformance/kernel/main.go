@@ -1,20 +1,23 @@
 // Command kernel runs a Go test binary in a virtual machine with the oldest kernel that hachi supports, as
 // go test's -exec program:
 //
-//	kernel fetch DIR            Debian's cloud kernel 6.1 and the modules that tests need, by apt
-//	kernel exec TEST [ARG...]   run TEST in it; the kernel and init lie beside this program
+//	kernel fetch DIR                 Debian's cloud kernel 6.1 and the modules that tests need, by apt
+//	kernel exec [FLAGS] TEST [ARGS]  run TEST in it; the kernel and init lie beside this program
 //
-// Standard output and the exit code are the test's own. The machine is qemu without KVM, so nothing but qemu is needed,
-// and time in it means nothing.
+// What TEST starts there has to come along: -with names files and folders of the source tree, relative to its top, and -host
+// programs of this host, both with commas between. Standard output and the exit code are the test's own. The machine is qemu without KVM, so nothing but qemu is
+// needed, and time in it means nothing. Its controllers are on cgroup2, all of them.
 package main
 
 import (
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 )
 
@@ -31,18 +34,27 @@ func run(args []string) int {
 		}
 		return 0
 	case len(args) >= 2 && args[0] == "exec":
-		code, err := execute(ctx, args[1], args[2:])
+		flags := flag.NewFlagSet("exec", flag.ContinueOnError)
+		with := flags.String("with", "", "files and folders of the source tree")
+		host := flags.String("host", "", "programs of this host")
+		if flags.Parse(args[1:]) != nil || flags.NArg() == 0 {
+			break
+		}
+		comma := func(r rune) bool { return r == ',' }
+		p := payload{test: flags.Arg(0), args: flags.Args()[1:],
+			with: strings.FieldsFunc(*with, comma), host: strings.FieldsFunc(*host, comma)}
+		code, err := execute(ctx, p)
 		if err != nil {
-			fmt.Fprintf(os.Stderr, "kernel: run %s: %v\n", filepath.Base(args[1]), err)
+			fmt.Fprintf(os.Stderr, "kernel: run %s: %v\n", filepath.Base(p.test), err)
 			return 1
 		}
 		return code
 	}
-	fmt.Fprintln(os.Stderr, "usage: kernel fetch DIR | kernel exec TEST [ARG...]")
+	fmt.Fprintln(os.Stderr, "usage: kernel fetch DIR | kernel exec [-with PATHS] [-host NAMES] TEST [ARG...]")
 	return 64
 }
 
-func execute(ctx context.Context, test string, args []string) (code int, err error) {
+func execute(ctx context.Context, p payload) (code int, err error) {
 	self, err := os.Executable()
 	if err != nil {
 		return 0, err
@@ -56,9 +68,10 @@ func execute(ctx context.Context, test string, args []string) (code int, err err
 		kernel: filepath.Join(filepath.Dir(self), "vmlinuz"),
 		image:  filepath.Join(dir, "initramfs"),
 		stdout: os.Stdout,
-		limit:  limit(args),
+		limit:  limit(p.args),
 	}
-	if err := writeImage(m.image, filepath.Dir(self), test, args); err != nil {
+	p.parts = filepath.Dir(self)
+	if err := writeImage(m.image, p); err != nil {
 		return 0, err
 	}
 	return m.run(ctx)

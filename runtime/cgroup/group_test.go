@@ -35,7 +35,7 @@ func TestBornInGroup(t *testing.T) {
 				t.Errorf("child in %s; want %s\n%s", got, want, out.String())
 			}
 		}
-		if m.host.v2 != "" && !strings.Contains(out.String(), "\n0::"+g.path+"\n") {
+		if m.host.v2 != "" && !strings.Contains("\n"+out.String(), "\n0::"+g.path+"\n") {
 			t.Errorf("child not in %s of cgroup2:\n%s", g.path, out.String())
 		}
 		m.spawner.settle()

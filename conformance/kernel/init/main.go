@@ -29,9 +29,13 @@ func main() {
 
 func run() (code int, err error) {
 	for _, m := range []struct{ kind, dir string }{
-		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"tmpfs", "/tmp"}, {"tmpfs", "/run"},
+		{"proc", "/proc"}, {"sysfs", "/sys"}, {"devtmpfs", "/dev"}, {"devpts", "/dev/pts"}, {"tmpfs", "/dev/shm"},
+		{"mqueue", "/dev/mqueue"}, {"tmpfs", "/tmp"}, {"tmpfs", "/run"},
 		{"cgroup2", "/sys/fs/cgroup"}, {"bpf", "/sys/fs/bpf"}, {"tracefs", "/sys/kernel/tracing"},
 	} {
+		if err := os.MkdirAll(m.dir, 0o755); err != nil {
+			return 0, err
+		}
 		if err := unix.Mount(m.kind, m.dir, m.kind, 0, ""); err != nil {
 			return 0, fmt.Errorf("mount %s: %w", m.dir, err)
 		}
@@ -48,7 +52,32 @@ func run() (code int, err error) {
 	if err := loopback(); err != nil {
 		return 0, fmt.Errorf("bring lo up: %w", err)
 	}
+	if err := leaveInitramfs(); err != nil {
+		return 0, fmt.Errorf("leave the first root: %w", err)
+	}
+	fmt.Println("hachi-init: up")
 	return test()
+}
+
+// leaveInitramfs makes the root a mount of its own: the kernel's first one can never be left, and so no container could
+// enter another (pivot_root(2)).
+func leaveInitramfs() error {
+	const root = "/all"
+	if err := os.Mkdir(root, 0o755); err != nil {
+		return err
+	}
+	for _, step := range []func() error{
+		func() error { return unix.Mount("/", root, "", unix.MS_BIND|unix.MS_REC, "") },
+		func() error { return unix.Chdir(root) },
+		func() error { return unix.Mount(root, "/", "", unix.MS_MOVE, "") },
+		func() error { return unix.Chroot(".") },
+		func() error { return unix.Chdir("/") },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func load(module string) error {
@@ -79,6 +108,10 @@ func test() (code int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	cwd, err := os.ReadFile("/cwd")
+	if err != nil {
+		return 0, err
+	}
 	tty, err := rawTerminal("/dev/ttyS1")
 	if err != nil {
 		return 0, err
@@ -88,8 +121,8 @@ func test() (code int, err error) {
 	if len(args) > 0 {
 		cmd.Args = append(cmd.Args, strings.Split(string(args), "\x00")...)
 	}
-	cmd.Dir = "/work"
-	cmd.Env = []string{"HOME=/tmp", "TMPDIR=/tmp"}
+	cmd.Dir = string(cwd)
+	cmd.Env = []string{"HOME=/tmp", "TMPDIR=/tmp", "PATH=/bin"}
 	cmd.Stdout, cmd.Stderr = tty, tty
 	err = cmd.Run()
 	var exit *exec.ExitError
