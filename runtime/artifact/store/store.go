@@ -73,9 +73,7 @@ func Open(o Options) (*Store, error) {
 	s := &Store{o: o}
 	if s.broken = prepare(o.Dir); s.broken != nil {
 		o.Log.Warn("artefact store is not usable: modules are compiled at every start", "dir", o.Dir, "error", s.broken)
-		return s, nil
 	}
-	s.sweep()
 	return s, nil
 }
 
@@ -169,6 +167,7 @@ func (s *Store) make(ctx context.Context, e entry, module *os.File) (*os.File, e
 	}
 	mem.Close()
 	s.evict(e)
+	s.sweep() // here, for a store is opened a thousand times for each time that it compiles
 	return f, nil
 }
 
