@@ -157,7 +157,7 @@ func TestBadRequests(t *testing.T) {
 }
 
 func TestHealth(t *testing.T) {
-	n := &fakeNode{flows: make(chan node.Flow)}
+	n := &fakeNode{flows: make(chan node.Flow), collected: make(chan struct{}, 1)}
 	s := serve(t, n)
 	n.flows <- flowOf("web", 1) // it follows now
 	if status, body := s.get(t, "/healthz"); status != 200 || body != "ok\n" {
@@ -167,7 +167,9 @@ func TestHealth(t *testing.T) {
 	if status, body := s.get(t, "/healthz"); status != 503 || !strings.Contains(body, "permission denied") {
 		t.Errorf("status %d, %q", status, body)
 	}
-	if n.collected == 0 {
+	select {
+	case <-n.collected:
+	case <-time.After(10 * time.Second):
 		t.Error("leftovers were not looked for at the start")
 	}
 	bare := serve(t, &fakeNode{})
