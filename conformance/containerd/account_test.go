@@ -126,7 +126,8 @@ func (w *world) reading(t *testing.T, id string) (ledger.Reading, error) {
 	if i < 0 {
 		return ledger.Reading{}, fmt.Errorf("%s is not in the ledger: %w", id, os.ErrNotExist)
 	}
-	return book.Read(entries[i], o)
+	tally, err := book.Read(entries[i], o)
+	return tally.Reading, err
 }
 
 // exitOf is the record of a container that has ended.

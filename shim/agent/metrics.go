@@ -169,15 +169,15 @@ func (c *collector) fail(what string, err error) {
 func (c *collector) container(ch chan<- prometheus.Metric, t *total) {
 	labels := []string{t.namespace, t.pod, t.container}
 	for _, s := range containerSeries {
-		if s.kind == prometheus.GaugeValue && t.live == 0 || s.bpf && !t.counted {
+		if s.kind == prometheus.GaugeValue && t.live == 0 || s.bpf && !t.Counted {
 			continue
 		}
 		ch <- prometheus.MustNewConstMetric(s.desc, s.kind, s.value(t), labels...)
 	}
-	if !t.counted {
+	if !t.Counted {
 		return
 	}
-	count, sum, buckets := distribution(t.rtt)
+	count, sum, buckets := distribution(t.RoundTrips)
 	ch <- prometheus.MustNewConstHistogram(rttDesc, count, sum, buckets, labels...)
 }
 

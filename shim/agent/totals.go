@@ -4,7 +4,6 @@ import (
 	"slices"
 	"time"
 
-	"github.com/hachi-run/hachi/bpf/account"
 	"github.com/hachi-run/hachi/shim/ledger"
 	"github.com/hachi-run/hachi/shim/node"
 )
@@ -32,14 +31,12 @@ type instance struct {
 
 // usage is what the containers of one name have used.
 type usage struct {
-	ledger.Reading
-	rtt account.Histogram
-	// counted says that eBPF counted at least one of them.
-	counted bool
+	// Counted says that eBPF counted at least one of them. RTT is not kept.
+	ledger.Tally
 }
 
-func (u *usage) add(r node.Container) {
-	u.counted = u.counted || r.Counted
+func (u *usage) add(r ledger.Tally) {
+	u.Counted = u.Counted || r.Counted
 	u.RxBytes += r.RxBytes
 	u.TxBytes += r.TxBytes
 	u.RxPackets += r.RxPackets
@@ -50,14 +47,14 @@ func (u *usage) add(r node.Container) {
 	u.ConnectionsRefused += r.ConnectionsRefused
 	u.Retransmits += r.Retransmits
 	u.CPU += r.CPU
-	for k, n := range r.RTT {
-		u.rtt[k] += n
+	for k, n := range r.RoundTrips {
+		u.RoundTrips[k] += n
 	}
 }
 
 // atLeast is a final reading in which nothing is less than in an earlier one: in the record of a container whose shim was
 // killed, zero is what could not be read any more.
-func atLeast(final, earlier ledger.Reading) ledger.Reading {
+func atLeast(final, earlier ledger.Tally) ledger.Tally {
 	for _, c := range []struct {
 		final   *uint64
 		earlier uint64
@@ -70,6 +67,10 @@ func atLeast(final, earlier ledger.Reading) ledger.Reading {
 	} {
 		*c.final = max(*c.final, c.earlier)
 	}
+	for k, n := range earlier.RoundTrips {
+		final.RoundTrips[k] = max(final.RoundTrips[k], n)
+	}
+	final.Counted = final.Counted || earlier.Counted
 	return final
 }
 
@@ -91,7 +92,7 @@ type past struct {
 }
 
 type sighting struct {
-	last node.Container
+	last ledger.Tally
 	at   time.Time
 }
 
@@ -114,15 +115,13 @@ func (t *totals) update(now time.Time, live []node.Container, exits []ledger.Exi
 		key := instance{x.CgroupID, x.Started.UnixNano()}
 		there[key] = true
 		if _, done := t.counted[key]; !done {
-			last := t.seen[key].last
-			c := node.Container{Reading: atLeast(x.Reading, last.Reading), RTT: last.RTT, Counted: last.Counted || x.RxPackets+x.TxPackets > 0}
-			t.end(now, key, c, x.Ended)
+			t.end(now, key, atLeast(x.Tally, t.seen[key].last), x.Ended)
 		}
 	}
 	for _, c := range live {
 		key := instance{c.CgroupID, c.Started.UnixNano()}
 		if _, done := t.counted[key]; !done {
-			t.seen[key] = sighting{c, now}
+			t.seen[key] = sighting{c.Tally, now}
 		}
 	}
 	for key, s := range t.seen {
@@ -139,7 +138,7 @@ func (t *totals) update(now time.Time, live []node.Container, exits []ledger.Exi
 }
 
 // end counts a container that is no more.
-func (t *totals) end(now time.Time, key instance, c node.Container, at time.Time) {
+func (t *totals) end(now time.Time, key instance, c ledger.Tally, at time.Time) {
 	t.counted[key] = now
 	delete(t.seen, key)
 	n := name{c.Namespace, c.Pod, c.Container}

@@ -19,16 +19,17 @@ func at(minute int) time.Time { return epoch.Add(time.Duration(minute) * time.Mi
 
 // running is a container of pod in cgroup, started at epoch, that has received so many bytes.
 func running(cgroup uint64, pod string, rx uint64) node.Container {
-	c := node.Container{CgroupID: cgroup, Started: epoch, Counted: true}
+	c := node.Container{CgroupID: cgroup, Started: epoch}
+	c.Counted = true
 	c.Namespace, c.Pod, c.Container, c.ID = "default", pod, "main", fmt.Sprint(cgroup)
 	c.RxBytes, c.RxPackets, c.Memory, c.ConnectionsOpen = rx, 1, 100, 2
-	c.RTT = account.Histogram{5: rx}
+	c.RoundTrips = account.Histogram{5: rx}
 	return c
 }
 
 // ended is its record.
 func ended(cgroup uint64, pod string, rx uint64, when time.Time) ledger.Exit {
-	return ledger.Exit{Reading: running(cgroup, pod, rx).Reading, CgroupID: cgroup, Started: epoch, Ended: when}
+	return ledger.Exit{Tally: running(cgroup, pod, rx).Tally, CgroupID: cgroup, Started: epoch, Ended: when}
 }
 
 // shown are the rows that count: bytes received by pod, and how many containers live.
@@ -97,8 +98,14 @@ func TestTotals(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			totals := newTotals()
 			for k, s := range steps {
-				if diff := cmp.Diff(s.want, shown(totals.update(epoch.Add(s.after), s.live, s.exits))); diff != "" {
+				rows := totals.update(epoch.Add(s.after), s.live, s.exits)
+				if diff := cmp.Diff(s.want, shown(rows)); diff != "" {
 					t.Errorf("step %d (-want +got):\n%s", k, diff)
+				}
+				for _, r := range rows { // running gives as many of these as of those
+					if r.RoundTrips[5] != r.RxBytes {
+						t.Errorf("step %d: %s has %d round trips, want %d", k, r.pod, r.RoundTrips[5], r.RxBytes)
+					}
 				}
 			}
 		})
@@ -113,12 +120,11 @@ func TestTotalsGauges(t *testing.T) {
 	if len(rows) != 1 {
 		t.Fatalf("%d rows, want one", len(rows))
 	}
-	if r := rows[0]; r.Memory != 100 || r.ConnectionsOpen != 2 || !r.counted {
-		t.Errorf("memory %d, open %d, counted %v; want those of one container", r.Memory, r.ConnectionsOpen, r.counted)
+	if r := rows[0]; r.Memory != 100 || r.ConnectionsOpen != 2 || !r.Counted {
+		t.Errorf("memory %d, open %d, counted %v; want those of one container", r.Memory, r.ConnectionsOpen, r.Counted)
 	}
-	// The record has no histogram; the last one that was seen counts.
-	if got := rows[0].rtt[5]; got != 13 {
-		t.Errorf("%d round trips, want 10 of the one that ended and 3", got)
+	if got := rows[0].RoundTrips[5]; got != 15 {
+		t.Errorf("%d round trips, want 12 of the one that ended and 3", got)
 	}
 }
 

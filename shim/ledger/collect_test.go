@@ -107,7 +107,7 @@ func TestCollect(t *testing.T) {
 func TestCollectRemovesUnfinishedFiles(t *testing.T) {
 	l := open(t)
 	e := enter(t, l, "one")[0]
-	if err := l.record(Exit{Reading: Reading{ID: "x"}, CgroupID: 3, Ended: time.Now()}); err != nil {
+	if err := l.record(Exit{Tally: Tally{Reading: Reading{ID: "x"}}, CgroupID: 3, Ended: time.Now()}); err != nil {
 		t.Fatal(err)
 	}
 	old, young := l.path(77)+unfinished, l.path(78)+unfinished

@@ -16,7 +16,7 @@ const maxExits = 1000
 
 // Exit is the record of a container that has ended: its last reading.
 type Exit struct {
-	Reading
+	Tally
 	UID      string    `json:"uid,omitempty"`
 	CgroupID uint64    `json:"cgroup_id"`
 	Started  time.Time `json:"started"`
@@ -24,12 +24,12 @@ type Exit struct {
 }
 
 // Leave takes a container out of the ledger and keeps its last reading. One that has left before is fs.ErrNotExist.
-func (l *Ledger) Leave(cgroup uint64, final Reading) error {
+func (l *Ledger) Leave(cgroup uint64, final Tally) error {
 	e, err := readEntry(l.path(cgroup))
 	if err != nil {
 		return fmt.Errorf("take cgroup %d out of the ledger: %w", cgroup, err)
 	}
-	if err := l.record(Exit{Reading: final, UID: e.UID, CgroupID: cgroup, Started: e.Started, Ended: time.Now()}); err != nil {
+	if err := l.record(Exit{Tally: final, UID: e.UID, CgroupID: cgroup, Started: e.Started, Ended: time.Now()}); err != nil {
 		return fmt.Errorf("take container %s out of the ledger: %w", e.ID, err)
 	}
 	// Last, so that a crash leaves both, and the next attempt sees that the record is there.

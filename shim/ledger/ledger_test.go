@@ -59,7 +59,7 @@ func TestEntriesAreThoseThatEnteredAndHaveNotLeft(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" || err != nil {
 		t.Errorf("%v; -want +got:\n%s", err, diff)
 	}
-	if err := l.Leave(want[1].CgroupID, Reading{ID: "three", RxBytes: 7}); err != nil {
+	if err := l.Leave(want[1].CgroupID, Tally{Reading: Reading{ID: "three", RxBytes: 7}}); err != nil {
 		t.Fatal(err)
 	}
 	if l.Has(want[1].CgroupID) || !l.Has(want[0].CgroupID) {
@@ -73,7 +73,7 @@ func TestEntriesAreThoseThatEnteredAndHaveNotLeft(t *testing.T) {
 		!exits[0].Started.Equal(want[1].Started) || exits[0].Ended.Before(want[1].Started) {
 		t.Errorf("exit records: %+v, %v", exits, err)
 	}
-	if err := l.Leave(want[1].CgroupID, Reading{ID: "three"}); !errors.Is(err, fs.ErrNotExist) {
+	if err := l.Leave(want[1].CgroupID, Tally{Reading: Reading{ID: "three"}}); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("leaving twice: %v", err)
 	}
 }
@@ -82,13 +82,13 @@ func TestEntriesAreThoseThatEnteredAndHaveNotLeft(t *testing.T) {
 func TestARecordIsWrittenOnce(t *testing.T) {
 	l := open(t)
 	e := enter(t, l, "one")[0]
-	if err := l.Leave(e.CgroupID, Reading{ID: "one", TxBytes: 5}); err != nil {
+	if err := l.Leave(e.CgroupID, Tally{Reading: Reading{ID: "one", TxBytes: 5}}); err != nil {
 		t.Fatal(err)
 	}
 	if err := l.Enter(e); err != nil {
 		t.Fatal(err)
 	}
-	if err := l.Leave(e.CgroupID, Reading{ID: "one"}); err != nil {
+	if err := l.Leave(e.CgroupID, Tally{Reading: Reading{ID: "one"}}); err != nil {
 		t.Fatal(err)
 	}
 	exits, err := l.Exited()
@@ -101,7 +101,7 @@ func TestTheOldestRecordsGo(t *testing.T) {
 	l := open(t)
 	begin := time.Now()
 	for i := range maxExits + 10 {
-		x := Exit{Reading: Reading{ID: fmt.Sprint(i)}, CgroupID: uint64(i + 1), Started: begin, Ended: begin.Add(time.Duration(i))}
+		x := Exit{Tally: Tally{Reading: Reading{ID: fmt.Sprint(i)}}, CgroupID: uint64(i + 1), Started: begin, Ended: begin.Add(time.Duration(i))}
 		if err := l.record(x); err != nil {
 			t.Fatal(err)
 		}
@@ -166,7 +166,7 @@ func TestForeignFiles(t *testing.T) {
 			if len(got) != 1 || got[0].ID != "good" {
 				t.Errorf("got %+v", got)
 			}
-			x := Exit{Reading: Reading{ID: "old"}, CgroupID: 1, Ended: time.Now()}
+			x := Exit{Tally: Tally{Reading: Reading{ID: "old"}}, CgroupID: 1, Ended: time.Now()}
 			if err := l.record(x); err != nil {
 				t.Fatal(err)
 			}

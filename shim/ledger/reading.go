@@ -1,5 +1,7 @@
 package ledger
 
+import "github.com/hachi-run/hachi/bpf/account"
+
 // Reading is what a container has used so far. The names of its JSON fields are an interface of hachi and stay.
 type Reading struct {
 	Namespace string `json:"namespace"`
@@ -30,4 +32,13 @@ type Reading struct {
 type RTT struct {
 	P50 float64 `json:"p50"`
 	P99 float64 `json:"p99"`
+}
+
+// Tally is a reading with what it was taken from, as far as several are to be added up.
+type Tally struct {
+	Reading
+	// Counted says that eBPF counted the container's traffic; otherwise all that is zero.
+	Counted bool `json:"counted"`
+	// RoundTrips has what RTT has two figures of; see package account for its buckets.
+	RoundTrips account.Histogram `json:"round_trips,omitzero"`
 }

@@ -11,7 +11,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/hachi-run/hachi/bpf/account"
 	"github.com/hachi-run/hachi/bpf/flow"
 	"github.com/hachi-run/hachi/bpf/observe"
 	"github.com/hachi-run/hachi/bpf/pin"
@@ -38,14 +37,10 @@ type Node struct {
 
 // Container is one that runs, and what it has used.
 type Container struct {
-	ledger.Reading
-	// CgroupID and Started tell it from every other, Reading's ID from those that run.
+	ledger.Tally
+	// CgroupID and Started tell it from every other, Tally's ID from those that run.
 	CgroupID uint64
 	Started  time.Time
-	// Counted says that eBPF counts its traffic; otherwise all that is zero.
-	Counted bool
-	// RTT has the round trip times of its connections.
-	RTT account.Histogram
 }
 
 // Open opens the node's books, which need not exist: nothing has run then.
@@ -109,30 +104,16 @@ func (n *Node) Containers() ([]Container, error) {
 	errs := []error{err, oerr}
 	containers := make([]Container, 0, len(entries))
 	for _, e := range entries {
-		c, err := n.read(e, observer)
+		tally, err := n.ledger.Read(e, observer)
 		switch {
 		case errors.Is(err, fs.ErrNotExist): // it has ended meanwhile
 		case err != nil:
 			errs = append(errs, err)
 		default:
-			containers = append(containers, c)
+			containers = append(containers, Container{Tally: tally, CgroupID: e.CgroupID, Started: e.Started})
 		}
 	}
 	return containers, explain(errors.Join(errs...))
-}
-
-func (n *Node) read(e ledger.Entry, observer *observe.Observer) (Container, error) {
-	r, err := n.ledger.Read(e, observer)
-	c := Container{Reading: r, CgroupID: e.CgroupID, Started: e.Started}
-	if err != nil || observer == nil {
-		return c, err
-	}
-	counters, err := observer.Read(e.CgroupID)
-	if errors.Is(err, fs.ErrNotExist) {
-		return c, nil // not attached
-	}
-	c.Counted, c.RTT = true, counters.RTT
-	return c, err
 }
 
 // Exited are the last containers that ended, oldest first.

@@ -169,7 +169,7 @@ func TestNode(t *testing.T) {
 	if c.Pod != "web-1" || !c.Counted || c.ConnectionsOpened != 1 || c.TxBytes <= 5 || c.CgroupID != l.entry.CgroupID || !c.Started.Equal(l.entry.Started) {
 		t.Errorf("%+v", c)
 	}
-	if c.RTT.Count() == 0 {
+	if c.RoundTrips.Count() == 0 {
 		t.Error("no round trip times")
 	}
 	flows, err := l.Recent()
@@ -188,7 +188,7 @@ func TestNode(t *testing.T) {
 		t.Errorf("after its end: %v, %v", containers, err)
 	}
 	exits, err := l.Exited()
-	if err != nil || len(exits) != 1 || exits[0].ConnectionsOpened != 1 || exits[0].TxBytes < c.TxBytes {
+	if err != nil || len(exits) != 1 || exits[0].ConnectionsOpened != 1 || exits[0].TxBytes < c.TxBytes || !exits[0].Counted || exits[0].RoundTrips != c.RoundTrips || exits[0].RTT != c.RTT {
 		t.Errorf("%v: %+v; want its last reading", err, exits)
 	}
 	if flows, err := l.Recent(); err != nil || len(flows) != 1 || !named(&flows[0]) {
