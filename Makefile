@@ -132,7 +132,7 @@ test: deps static ## Everything CI runs
 	$(GO) test -race -json -timeout 10m $$(grep -vE '$(NORACE)' <<<"$$unit") > $(RESULTS) || true; \
 	$(GO) test -json -timeout 10m $$(grep -E '$(NORACE)' <<<"$$unit") >> $(RESULTS) || true; \
 	$(GO) test -p 1 -json -timeout 15m ./conformance/... >> $(RESULTS) || true; \
-	$(CGROUP2TEST) >> $(RESULTS) || true
+	{ $(KERNELTEST) $(KERNELPKG) || true; $(CGROUP2TEST) || true; } | sed 's|"Package":"[^"]*|& on Linux 6.1|' >> $(RESULTS)
 	@$(GO) run ./conformance/report < $(RESULTS)
 
 .PHONY: test-unit
@@ -154,9 +154,10 @@ kernel: $(KERNEL)/vmlinuz
 	CGO_ENABLED=0 $(GO) build -o $(KERNEL)/ ./conformance/kernel ./conformance/kernel/init
 
 KERNELPKG = $(if $(filter ./...,$(PKG)),./bpf/... ./internal/probe/... ./runtime/cgroup/...,$(PKG))
+KERNELTEST := CGO_ENABLED=0 $(GO) test -count=1 -short -json -timeout 20m -exec '$(KERNEL)/kernel exec'
 .PHONY: test-kernel
 test-kernel: deps kernel ## The eBPF and cgroup tests in a 6.1 kernel: make test-kernel PKG=./bpf/redirect ARGS='-run X'
-	@CGO_ENABLED=0 $(GO) test -count=1 -short -json -timeout 20m -exec '$(KERNEL)/kernel exec' $(ARGS) $(KERNELPKG) > $(KERNEL)/test.json || true
+	@$(KERNELTEST) $(ARGS) $(KERNELPKG) > $(KERNEL)/test.json || true
 	@$(GO) run ./conformance/report < $(KERNEL)/test.json
 
 # What the cases start in that machine, which has no tool chain.

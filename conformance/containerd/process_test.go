@@ -54,7 +54,8 @@ var table = []tableCase{
 	{"slow reader loses nothing", nil, slowReader},
 	{"nobody reads", nil, nobodyReads},
 	{"log file", nil, logFile},
-	{"logging program", nil, loggingProgram},
+	// runc's shim lets the program see no end of the streams before it ends it by a signal.
+	{"logging program", kind.wasm, loggingProgram},
 	{"SIGTERM", nil, sigterm},
 	{"SIGKILL", nil, sigkill},
 	{"SIGKILL while spinning", nil, sigkillSpin},

@@ -22,9 +22,11 @@ const (
 	limitDelay = time.Second
 	// maxGrace keeps sums of times from overflowing.
 	maxGrace = 365 * 24 * time.Hour
-	// backlog is how many messages may wait for an engine that does not read.
+	// backlog is how many messages, or answers, may be outstanding of an engine that does not read.
 	backlog = 16
 )
+
+var errDeaf = errors.New("engine does not listen")
 
 // Exit is how an engine ended.
 type Exit struct {
@@ -194,13 +196,7 @@ func (p *Process) endWithin(d time.Duration) {
 // soon after.
 func (p *Process) SetMemory(limit uint64) error {
 	holds := make(chan struct{})
-	p.mu.Lock()
-	err := p.tellLocked(&wire.Message{Limit: &wire.Limit{Memory: limit}})
-	if err == nil {
-		p.limits = append(p.limits, holds)
-	}
-	p.mu.Unlock()
-	if err != nil {
+	if err := p.limit(limit, holds); err != nil {
 		return fmt.Errorf("limit guest memory: %w", err)
 	}
 	patience := time.NewTimer(limitDelay)
@@ -210,6 +206,19 @@ func (p *Process) SetMemory(limit uint64) error {
 	case <-p.done:
 	case <-patience.C:
 	}
+	return nil
+}
+
+func (p *Process) limit(limit uint64, holds chan<- struct{}) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.limits) >= backlog {
+		return errDeaf
+	}
+	if err := p.tellLocked(&wire.Message{Limit: &wire.Limit{Memory: limit}}); err != nil {
+		return err
+	}
+	p.limits = append(p.limits, holds)
 	return nil
 }
 
@@ -237,7 +246,7 @@ func (p *Process) tellLocked(m *wire.Message) error {
 		return errors.New("engine has ended")
 	}
 	if !p.post(m) {
-		return errors.New("engine does not listen")
+		return errDeaf
 	}
 	return nil
 }
