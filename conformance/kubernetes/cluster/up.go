@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"os"
 	"os/exec"
 	"strconv"
@@ -92,6 +93,15 @@ func (l Layout) running() (int, error) {
 	return pid, nil
 }
 
+// keepDescriptors keeps what this process inherited beside its standard streams from its children: the cluster outlives its
+// caller, whose lock would stay locked and whose pipe open for as long.
+func keepDescriptors() error {
+	if err := unix.CloseRange(3, math.MaxUint32, unix.CLOSE_RANGE_CLOEXEC); err != nil {
+		return fmt.Errorf("mark inherited descriptors close-on-exec: %w", err)
+	}
+	return nil
+}
+
 // start starts the process that is the cluster, and copies what it says until it is ready.
 func (l Layout) start(ctx context.Context, o Options, stdout io.Writer) error {
 	if err := os.MkdirAll(l.State("log"), 0o755); err != nil {
@@ -110,6 +120,9 @@ func (l Layout) start(ctx context.Context, o Options, stdout io.Writer) error {
 	cmd := exec.Command("/proc/self/exe", "run", "-nodes", strconv.Itoa(o.Nodes), "-hachi="+strconv.FormatBool(o.Hachi))
 	cmd.Dir, cmd.Stdout, cmd.Stderr = l.Top, log, log
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Unshareflags: unix.CLONE_NEWNS}
+	if err := keepDescriptors(); err != nil {
+		return err
+	}
 	if err := cmd.Start(); err != nil {
 		return err
 	}
