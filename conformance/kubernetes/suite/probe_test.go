@@ -71,8 +71,11 @@ func TestOtherProbes(t *testing.T) {
 		p.Spec.Containers[1].ReadinessProbe = probe(corev1.ProbeHandler{GRPC: &corev1.GRPCAction{Port: 9090}})
 		s.create(p)
 		p = s.until("probes", "with one container ready", func(p *corev1.Pod) bool {
-			c := p.Status.ContainerStatuses
-			return len(c) == 2 && c[0].Started != nil && *c[0].Started && !c[0].Ready && c[1].Name == "health" && c[1].Ready
+			if len(p.Status.ContainerStatuses) != 2 {
+				return false
+			}
+			health, main := p.Status.ContainerStatuses[0], p.Status.ContainerStatuses[1] // by name
+			return main.Started != nil && *main.Started && !main.Ready && health.Ready
 		})
 		s.must(p, "/write", "path", "/tmp/ready", "text", "yes")
 		s.ready("probes")
