@@ -31,6 +31,7 @@ func TestHostileModulesAreRefusedCheaply(t *testing.T) {
 	for name, c := range map[string]struct{ wasm, says string }{
 		"empty":                 {"", "not a WebAssembly module"},
 		"not wasm":              {"#!/bin/sh\nexit 0\n", "not a WebAssembly module"},
+		"text form":             {"\n(module)", "wat2wasm"},
 		"component":             {"\x00asm\x0d\x00\x01\x00", "component"},
 		"other version":         {"\x00asm\x02\x00\x00\x00", "version"},
 		"section cut short":     {header + "\x01\x10\x01", "damaged or cut short"},

@@ -104,6 +104,17 @@ func TestRights(t *testing.T) {
 	g.want(eNotcapable, "path_create_directory", 3, p, n)
 }
 
+// TestDirectoryIsNoFile: programs that read what turns out to be a directory look for POSIX's word for that.
+func TestDirectoryIsNoFile(t *testing.T) {
+	g, _ := withRoot(t, false)
+	if _, e := g.read(3, 1); e != eIsdir {
+		t.Errorf("read: errno %d, want %d", e, eIsdir)
+	}
+	if _, e := g.write(3, "x"); e != eIsdir {
+		t.Errorf("write: errno %d, want %d", e, eIsdir)
+	}
+}
+
 func TestReadOnlyPreopen(t *testing.T) {
 	g, root := withRoot(t, true)
 	if err := os.WriteFile(root+"/f", []byte("text"), 0o644); err != nil {

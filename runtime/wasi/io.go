@@ -9,17 +9,32 @@ import (
 	"github.com/hachi-run/hachi/runtime/wasi/wait"
 )
 
+// streamWith finds a descriptor that has the right to read or write. POSIX has a word of its own for directories, and
+// programs look for it.
+func (s *System) streamWith(fd uint64, need rights) (*descriptor, errno) {
+	if d := s.table.get(uint32(fd)); d != nil && d.dir != nil {
+		return nil, eIsdir
+	}
+	return s.fdWith(fd, need)
+}
+
+// transfer finds the buffers of a read or write, and makes sure that there is a place for its count.
+func (s *System) transfer(iovs, n, count uint64) ([][]byte, errno) {
+	bufs, e := s.vectors(uint32(iovs), uint32(n))
+	if e == success && !s.writable(uint32(count), 4) {
+		e = eFault
+	}
+	return bufs, e
+}
+
 func (s *System) fdRead(p []uint64) errno {
-	d, e := s.fdWith(p[0], rightFdRead)
+	d, e := s.streamWith(p[0], rightFdRead)
 	if e != success {
 		return e
 	}
-	bufs, e := s.vectors(uint32(p[1]), uint32(p[2]))
-	switch {
-	case e != success:
+	bufs, e := s.transfer(p[1], p[2], p[3])
+	if e != success {
 		return e
-	case !s.writable(uint32(p[3]), 4):
-		return eFault
 	}
 	n, e := s.read(d, bufs)
 	if e != success {
@@ -48,16 +63,13 @@ func (s *System) read(d *descriptor, bufs [][]byte) (n int, e errno) {
 }
 
 func (s *System) fdWrite(p []uint64) errno {
-	d, e := s.fdWith(p[0], rightFdWrite)
+	d, e := s.streamWith(p[0], rightFdWrite)
 	if e != success {
 		return e
 	}
-	bufs, e := s.vectors(uint32(p[1]), uint32(p[2]))
-	switch {
-	case e != success:
+	bufs, e := s.transfer(p[1], p[2], p[3])
+	if e != success {
 		return e
-	case !s.writable(uint32(p[3]), 4):
-		return eFault
 	}
 	n, e := s.write(d, bufs)
 	if e != success {
@@ -142,10 +154,7 @@ func (s *System) positioned(p []uint64, need rights) (*descriptor, [][]byte, err
 	case p[3] > math.MaxInt64:
 		return nil, nil, eInval
 	}
-	bufs, e := s.vectors(uint32(p[1]), uint32(p[2]))
-	if e == success && !s.writable(uint32(p[4]), 4) {
-		e = eFault
-	}
+	bufs, e := s.transfer(p[1], p[2], p[4])
 	return d, bufs, e
 }
 

@@ -97,11 +97,11 @@ func (s *System) sockRecv(p []uint64) errno {
 	if e != success {
 		return e
 	}
-	bufs, e := s.vectors(uint32(p[1]), uint32(p[2]))
+	bufs, e := s.transfer(p[1], p[2], p[4])
 	switch {
 	case e != success:
 		return e
-	case !s.writable(uint32(p[4]), 4) || !s.writable(uint32(p[5]), 2):
+	case !s.writable(uint32(p[5]), 2):
 		return eFault
 	}
 	n, _, truncated, e := s.receive(d, bufs, uint32(p[3]))
@@ -156,12 +156,9 @@ func (s *System) sockSend(p []uint64) errno {
 	if e != success {
 		return e
 	}
-	bufs, e := s.vectors(uint32(p[1]), uint32(p[2]))
-	switch {
-	case e != success:
+	bufs, e := s.transfer(p[1], p[2], p[4])
+	if e != success {
 		return e
-	case !s.writable(uint32(p[4]), 4):
-		return eFault
 	}
 	n, e := s.write(d, bufs)
 	if e != success {

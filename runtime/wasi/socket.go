@@ -118,14 +118,12 @@ func (s *System) sockSendTo(p []uint64) errno {
 	if d.base&rightFdWrite == 0 {
 		return eNotcapable
 	}
-	bufs, e := s.vectors(uint32(p[1]), uint32(p[2]))
-	switch {
-	case e != success:
-		return e
-	case uint32(p[5]) != 0:
+	if uint32(p[5]) != 0 {
 		return eInval
-	case !s.writable(uint32(p[6]), 4):
-		return eFault
+	}
+	bufs, e := s.transfer(p[1], p[2], p[6])
+	if e != success {
+		return e
 	}
 	for {
 		n, err := d.sock.Send(bufs, to)

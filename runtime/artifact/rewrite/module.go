@@ -1,6 +1,9 @@
 package rewrite
 
-import "fmt"
+import (
+	"bytes"
+	"fmt"
+)
 
 // Section IDs of the binary format.
 const (
@@ -100,6 +103,9 @@ func Parse(wasm []byte) (*Module, error) {
 
 func parse(wasm []byte) (*Module, error) {
 	if len(wasm) < 8 || string(wasm[:4]) != "\x00asm" {
+		if text := bytes.TrimLeft(wasm, " \t\r\n"); bytes.HasPrefix(text, []byte("(module")) || bytes.HasPrefix(text, []byte("(component")) {
+			return nil, fmt.Errorf("%w: WebAssembly in its text form (turn it into a binary: wat2wasm)", ErrBadModule)
+		}
 		return nil, fmt.Errorf("%w: not a WebAssembly module (the file must start with \\0asm)", ErrBadModule)
 	}
 	switch string(wasm[4:8]) {
