@@ -4,16 +4,15 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"io/fs"
 	"os"
 	"os/signal"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"syscall"
 	"time"
 
-	"github.com/docker/go-units"
+	"github.com/distribution/reference"
 	"github.com/spf13/cobra"
 
 	"github.com/hachi-run/hachi/runtime/artifact/store"
@@ -32,11 +31,12 @@ const (
 )
 
 type runFlags struct {
-	env, volumes, ports []string
-	workdir, memory     string
-	cpus                float64
-	timeout             time.Duration
-	profile             string
+	env, envFiles          []string
+	volumes, mounts, ports []string
+	workdir, memory        string
+	cpus                   float64
+	timeout                span
+	profile                string
 }
 
 func newRunCommand() *cobra.Command {
@@ -54,6 +54,9 @@ and up (LISTEN_FDS).`,
   hachi run --profile cpu.pprof app.wasm && go tool pprof -top cpu.pprof`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			if err := checkHabits(cmd); err != nil {
+				return err
+			}
 			code, err := f.run(cmd.Context(), args)
 			if err != nil {
 				fmt.Fprintln(cmd.ErrOrStderr(), "hachi:", err)
@@ -65,19 +68,16 @@ and up (LISTEN_FDS).`,
 	flags := c.Flags()
 	flags.SetInterspersed(false) // what follows the module is the guest's
 	flags.StringArrayVarP(&f.env, "env", "e", nil, "environment variable `NAME=VALUE`, or NAME to take it from here")
+	flags.StringArrayVar(&f.envFiles, "env-file", nil, "`FILE` of lines NAME=VALUE or NAME, before -e")
 	flags.StringArrayVarP(&f.volumes, "volume", "v", nil, "directory `HOST:GUEST[:ro]` for the guest")
+	flags.StringArrayVar(&f.mounts, "mount", nil, "the same as `type=bind,source=HOST,target=GUEST[,readonly]`")
 	flags.StringArrayVarP(&f.ports, "publish", "p", nil, "`[[IP:]PORT:]GUESTPORT` to listen on for the guest")
 	flags.StringVarP(&f.workdir, "workdir", "w", "", "working directory inside the guest")
 	flags.StringVarP(&f.memory, "memory", "m", "", "memory limit, such as 64Mi or 1g")
 	flags.Float64Var(&f.cpus, "cpus", 0, "CPU limit, such as 0.5")
-	flags.DurationVar(&f.timeout, "timeout", 0, "end the guest after this time")
+	flags.Var(&f.timeout, "timeout", "end the guest after this time: 5s, or seconds (default none)")
 	flags.StringVar(&f.profile, "profile", "", "write where the guest computes to `FILE`, for go tool pprof")
-	// What hands that know Docker type without thinking.
-	for _, name := range []string{"rm", "interactive", "tty"} {
-		short := map[string]string{"interactive": "i", "tty": "t"}[name]
-		flags.BoolP(name, short, false, "accepted and ignored: it is always so here")
-		_ = flags.MarkHidden(name)
-	}
+	registerHabits(c)
 	return c
 }
 
@@ -85,10 +85,10 @@ and up (LISTEN_FDS).`,
 func (f *runFlags) run(ctx context.Context, args []string) (int, error) {
 	g := engine.Guest{Config: wire.Config{Args: args, Cwd: f.workdir}, Name: filepath.Base(args[0])}
 	var err error
-	if g.Config.Env, err = environ(f.env); err != nil {
+	if g.Config.Env, err = environ(f.envFiles, f.env); err != nil {
 		return 0, err
 	}
-	if g.Config.Preopens, err = preopens(f.volumes); err != nil {
+	if g.Config.Preopens, err = preopens(f.volumes, f.mounts); err != nil {
 		return 0, err
 	}
 	for _, p := range g.Config.Preopens {
@@ -122,7 +122,7 @@ func (f *runFlags) start(ctx context.Context, path string, g engine.Guest) (int,
 	if err != nil {
 		return 0, err
 	}
-	if g.Module, err = os.Open(path); err != nil {
+	if g.Module, err = openModule(path); err != nil {
 		return 0, err
 	}
 	defer g.Module.Close()
@@ -169,7 +169,27 @@ func (f *runFlags) start(ctx context.Context, path string, g engine.Guest) (int,
 	if o.Profile != nil {
 		end = func() { _ = guest.Stop(syscall.SIGTERM, 0) } // it has a profile to write, and a second for that
 	}
-	return wait(guest, signals, f.timeout, end), nil
+	return wait(guest, signals, time.Duration(f.timeout), end), nil
+}
+
+// openModule opens the module's file. A word that is no file may well be meant as an image.
+func openModule(path string) (*os.File, error) {
+	module, err := os.Open(path)
+	if err != nil {
+		if _, bad := reference.ParseNormalizedNamed(path); errors.Is(err, fs.ErrNotExist) && bad == nil && filepath.Ext(path) != ".wasm" {
+			return nil, fmt.Errorf("%w (hachi run takes a module's file; ctr run --runtime io.containerd.hachi.v1 runs images)", err)
+		}
+		return nil, err
+	}
+	info, err := module.Stat()
+	if err == nil && info.IsDir() {
+		err = fmt.Errorf("%s: a directory, not a module", path)
+	}
+	if err != nil {
+		module.Close()
+		return nil, err
+	}
+	return module, nil
 }
 
 // engineBinary is hachi-engine beside this program.
@@ -219,101 +239,17 @@ func compiled(ctx context.Context, binary string, module *os.File) (*os.File, er
 	return s.Get(ctx, "", module)
 }
 
-// artifactDir is where compiled modules are kept: for root where pods look, else in the user's cache.
+// artifactDir is where compiled modules are kept: for root where pods look, else in the user's cache. A user without a
+// home, such as a service, has a folder of their own among the temporary files; the store checks whose it is.
 func artifactDir() string {
 	if os.Geteuid() == 0 {
 		return store.DefaultDir
 	}
-	cache, err := os.UserCacheDir()
-	if err != nil {
-		cache = filepath.Join(os.TempDir(), "hachi-"+strconv.Itoa(os.Getuid()))
-	}
-	return filepath.Join(cache, "hachi", "artifacts")
-}
-
-// environ makes the guest's environment of -e flags.
-func environ(flags []string) ([]string, error) {
-	var env []string
-	for _, e := range flags {
-		name, _, given := strings.Cut(e, "=")
-		if name == "" {
-			return nil, fmt.Errorf("-e %q: no name (write NAME=VALUE)", e)
-		}
-		if !given {
-			value, ok := os.LookupEnv(name)
-			if !ok {
-				continue // as Docker does
-			}
-			e = name + "=" + value
-		}
-		env = append(env, e)
-	}
-	return env, nil
-}
-
-// preopens makes the guest's directories of -v flags.
-func preopens(flags []string) ([]wire.Preopen, error) {
-	var out []wire.Preopen
-	for _, v := range flags {
-		parts := strings.Split(v, ":")
-		p := wire.Preopen{}
-		switch {
-		case len(parts) == 3 && (parts[2] == "ro" || parts[2] == "rw"):
-			p.ReadOnly = parts[2] == "ro"
-		case len(parts) != 2:
-			return nil, fmt.Errorf("-v %q: not HOST:GUEST[:ro]", v)
-		}
-		if parts[0] == "" || !strings.HasPrefix(parts[1], "/") && parts[1] != "." {
-			return nil, fmt.Errorf("-v %q: the guest's directory must be absolute, or \".\"", v)
-		}
-		host, err := filepath.Abs(parts[0])
-		if err != nil {
-			return nil, fmt.Errorf("-v %q: %w", v, err)
-		}
-		info, err := os.Stat(host)
-		if err != nil {
-			return nil, fmt.Errorf("-v %q: %w (create it first)", v, err)
-		}
-		if !info.IsDir() {
-			return nil, fmt.Errorf("-v %q: %s is not a directory (give the directory it is in)", v, host)
-		}
-		p.Guest, p.Path = parts[1], host
-		out = append(out, p)
-	}
-	return out, nil
-}
-
-// memoryLimit reads --memory as Docker and Kubernetes write it: 64m, 64Mi, 64MB are all 64·2²⁰ bytes.
-func memoryLimit(flag string) (uint64, error) {
-	if flag == "" {
-		return 0, nil
-	}
-	if strings.HasSuffix(flag, "i") {
-		flag += "B" // Kubernetes' 64Mi is Docker's 64MiB
-	}
-	n, err := units.RAMInBytes(flag)
-	if err != nil || n <= 0 {
-		return 0, fmt.Errorf("--memory %q: not a size (write 64Mi or 1g)", flag)
-	}
-	return uint64(n), nil
-}
-
-// publish reads one -p flag, which is Docker's: [[IP:]PORT:]GUESTPORT. A lone port is the same on both sides. The
-// guest's number is in the socket's name only.
-func publish(flag string) (wire.Listener, error) {
-	spec := strings.TrimSuffix(flag, "/tcp")
-	host, guest := spec, spec
-	if i := strings.LastIndexByte(spec, ':'); i >= 0 {
-		host, guest = spec[:i], spec[i+1:]
-	}
-	ip, port, err := net.SplitHostPort(host)
-	if err != nil {
-		ip, port = "", host
-	}
-	for _, p := range []string{port, guest} {
-		if n, err := strconv.ParseUint(p, 10, 16); err != nil || n == 0 && p != port {
-			return wire.Listener{}, fmt.Errorf("-p %q: not [[IP:]PORT:]GUESTPORT, or not TCP", flag)
+	if cache, err := os.UserCacheDir(); err == nil {
+		dir := filepath.Join(cache, "hachi", "artifacts")
+		if os.MkdirAll(dir, 0o700) == nil {
+			return dir
 		}
 	}
-	return wire.Listener{Address: net.JoinHostPort(ip, port), Name: "tcp-" + guest}, nil
+	return filepath.Join(os.TempDir(), "hachi-"+strconv.Itoa(os.Getuid())) // one level below the sticky one
 }
