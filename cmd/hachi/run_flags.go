@@ -187,9 +187,10 @@ func mount(flag string) (wire.Preopen, error) {
 	return preopen(host, guest, readOnly)
 }
 
+// preopen gives the guest a directory under any name: a relative one is what the guest's relative paths begin with.
 func preopen(host, guest string, readOnly bool) (wire.Preopen, error) {
-	if host == "" || !strings.HasPrefix(guest, "/") && guest != "." {
-		return wire.Preopen{}, errors.New("the guest's directory must be absolute, or \".\"")
+	if host == "" || guest == "" {
+		return wire.Preopen{}, errors.New("names no directory of the host or of the guest")
 	}
 	path, err := filepath.Abs(host)
 	if err != nil {

@@ -25,6 +25,7 @@ func TestRunHabits(t *testing.T) {
 		{"--timeout soon app.wasm", exitUsage, "not a time"},
 		{"--env-file nowhere.env app.wasm", exitRun, "nowhere.env"},
 		{"-v d app.wasm", exitRun, "not HOST:GUEST"},
+		{"-v d: app.wasm", exitRun, "names no directory"},
 		{"-v d:/d:rx app.wasm", exitRun, "not HOST:GUEST"},
 		{"-v d/f:/f app.wasm", exitRun, "not a directory"},
 		{"--mount type=tmpfs,target=/t app.wasm", exitRun, "type tmpfs is not supported"},
@@ -55,14 +56,14 @@ func TestRunEnvironment(t *testing.T) {
 func TestRunVolumes(t *testing.T) {
 	h := start(t)
 	h.write(t, "d/f", nil)
-	got, err := preopens([]string{"d:/d/:ro,z", "./d:/e", "d:.:rw"}, []string{"type=bind,source=d,target=/g,readonly"})
-	if err != nil || len(got) != 4 {
+	got, err := preopens([]string{"d:/d/:ro,z", "./d:/e", "d:.:rw", "d:e/f"}, []string{"type=bind,source=d,target=/g,readonly"})
+	if err != nil || len(got) != 5 {
 		t.Fatalf("got %+v, %v", got, err)
 	}
 	for i, want := range []struct {
 		guest    string
 		readOnly bool
-	}{{"/d", true}, {"/e", false}, {".", false}, {"/g", true}} {
+	}{{"/d", true}, {"/e", false}, {".", false}, {"e/f", false}, {"/g", true}} {
 		if got[i].Guest != want.guest || got[i].ReadOnly != want.readOnly || got[i].Path != h.dir+"/d" {
 			t.Errorf("volume %d: got %+v, want %+v", i, got[i], want)
 		}

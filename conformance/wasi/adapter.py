@@ -29,11 +29,14 @@ def get_wasi_worlds():
     return ["wasi:cli/command"]
 
 
-def compute_argv(test_path, args_env_root, proposals, wasi_world, wasi_version):
-    args, env, root = args_env_root
+def compute_argv(test_path, args_env_dirs, proposals, wasi_world, wasi_version):
+    # The suite gives a program one directory as its root, or several as (host, guest).
+    args, env, dirs = args_env_dirs
+    if not isinstance(dirs, list):
+        dirs = [(dirs, "/")] if dirs else []
     argv = HACHI + ["run"]
     for name, value in env.items():
         argv += ["-e", f"{name}={value}"]
-    if root:
-        argv += ["-v", f"{root}:/"]
+    for host, guest in dirs:
+        argv += ["-v", f"{host}:{guest}"]
     return argv + [str(test_path)] + args

@@ -21,8 +21,8 @@ func TestSuiteThroughRun(t *testing.T) {
 		for _, e := range p.environ() {
 			args = append(args, "-e", e)
 		}
-		if p.root != "" {
-			args = append(args, "-v", p.root+":/")
+		for guest, host := range p.dirs {
+			args = append(args, "-v", host+":"+guest)
 		}
 		args = append(append(args, "--timeout", limit.String(), p.file), p.Args...)
 		ctx, cancel := context.WithTimeout(context.Background(), 2*limit)

@@ -30,12 +30,14 @@ const limit = 60 * time.Second
 
 // specification is a program's .json file; doc/specification.md of the suite describes it.
 type specification struct {
-	Args     []string          `json:"args"`
-	Env      map[string]string `json:"env"`
-	Root     string            `json:"root"`
-	ExitCode uint32            `json:"exit_code"`
-	Stdout   *string           `json:"stdout"`
-	Stderr   *string           `json:"stderr"`
+	Args []string          `json:"args"`
+	Env  map[string]string `json:"env"`
+	// Root is the directory that is "/", or else Dirs are those that have their own names.
+	Root     string   `json:"root"`
+	Dirs     []string `json:"dirs"`
+	ExitCode uint32   `json:"exit_code"`
+	Stdout   *string  `json:"stdout"`
+	Stderr   *string  `json:"stderr"`
 }
 
 func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
@@ -44,8 +46,8 @@ func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
 type program struct {
 	specification
 	file string
-	// root is a copy of its directory, "" if it has none.
-	root string
+	// dirs are copies of its directories, by the guest's names.
+	dirs map[string]string
 }
 
 // outcome is how a program ended.
@@ -84,11 +86,18 @@ func forEach(t *testing.T, drive func(*testing.T, program) (outcome, error)) {
 }
 
 func prepare(t *testing.T, file string) program {
-	p := program{specification: readSpecification(t, strings.TrimSuffix(file, ".wasm")+".json"), file: file}
+	p := program{specification: readSpecification(t, strings.TrimSuffix(file, ".wasm")+".json"), file: file, dirs: map[string]string{}}
+	names := map[string]string{}
 	if p.Root != "" {
-		// Programs write into their root, and the suite's directory is not ours to change.
-		p.root = t.TempDir()
-		if err := os.CopyFS(p.root, withoutLeftovers{os.DirFS(filepath.Join(filepath.Dir(file), p.Root))}); err != nil {
+		names["/"] = p.Root
+	}
+	for _, dir := range p.Dirs {
+		names[dir] = dir
+	}
+	for guest, dir := range names {
+		// Programs write into their directories, and the suite's are not ours to change.
+		p.dirs[guest] = t.TempDir()
+		if err := os.CopyFS(p.dirs[guest], withoutLeftovers{os.DirFS(filepath.Join(filepath.Dir(file), dir))}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -117,13 +126,13 @@ func (p program) judge(t *testing.T, o outcome, err error) {
 
 func direct(t *testing.T, cache wazero.CompilationCache, p program) (o outcome, err error) {
 	options := wasi.Options{Args: append([]string{filepath.Base(p.file)}, p.Args...), Env: p.environ()}
-	if p.root != "" {
-		dir, err := os.Open(p.root)
+	for guest, host := range p.dirs {
+		dir, err := os.Open(host)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer dir.Close()
-		options.Preopens = []wasi.Preopen{{Guest: "/", Dir: dir}}
+		options.Preopens = append(options.Preopens, wasi.Preopen{Guest: guest, Dir: dir})
 	}
 	stdin, err := os.Open(os.DevNull)
 	if err != nil {
