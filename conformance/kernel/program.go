@@ -22,8 +22,7 @@ func (a *archive) program(name string) error {
 	if err := a.copy("bin/"+name, file); err != nil {
 		return err
 	}
-	there := map[string]bool{}
-	return a.libraries(file, there)
+	return a.libraries(file, map[string]bool{})
 }
 
 // libraries copies what an ELF file is linked to and is not there yet.

@@ -93,9 +93,11 @@ func (d *Daemon) Start(ctx context.Context) error {
 	cmd := exec.Command(filepath.Join(d.o.Bin, "containerd"), "--config", filepath.Join(d.o.Dir, "config.toml"), "--log-level", cmp.Or(d.o.LogLevel, "debug"))
 	cmd.Env = append(append(os.Environ(), d.o.Env...), "PATH="+d.Path())
 	cmd.Stdout, cmd.Stderr = log, log
-	if d.p, err = start(cmd); err != nil {
+	p, err := start(cmd)
+	if err != nil {
 		return fmt.Errorf("start containerd: %w", err)
 	}
+	d.p = p
 	if err := d.serves(ctx); err != nil {
 		return errors.Join(fmt.Errorf("start containerd: %w\n%s", err, d.LogTail(20)), d.Kill())
 	}
