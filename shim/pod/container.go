@@ -45,11 +45,11 @@ type Container struct {
 	Init *Process
 
 	pod   *Pod
-	image *image.Image
+	image *image.Image // nil for the pause container
 	group Group
-	root  *rootSpec
-	seen  Observation // nil for the pause container
-	free  func()      // ends the redirection of its connections; nil for the pause container
+	root  *rootSpec // nil for the pause container
+	seen  Observation
+	free  func() // ends the redirection of its connections
 
 	// ending is over when the first process has ended or Delete has begun; no exec starts then.
 	ending context.Context
@@ -71,8 +71,7 @@ func (p *Pod) create(ctx context.Context, o ContainerOptions) (*Container, error
 		execs: make(map[string]*Process), ceiling: ceiling(resources(spec))}
 	c.ending, c.end = context.WithCancel(context.Background())
 	if o.Find == nil {
-		c.Init.pid = os.Getpid()
-		return c, furnish(spec)
+		return c, c.beginPause()
 	}
 	s := p.search(ctx, o.Find)
 	defer s.close()
@@ -85,6 +84,21 @@ func (p *Pod) create(ctx context.Context, o ContainerOptions) (*Container, error
 	}
 	go c.watch()
 	return c, nil
+}
+
+// beginPause makes what the pod's pause container owns: a cgroup, which stays empty. kubelet takes a pod's network
+// counters from the pause container's process, which it finds by that cgroup.
+func (c *Container) beginPause() (err error) {
+	spec := c.Bundle.Spec
+	c.Init.pid = os.Getpid()
+	c.seen, c.free = unobserved{}, func() {}
+	if c.group, err = c.pod.o.Groups.Create(cgroupsPath(spec, c.pod.o.Namespace, c.ID), nil); err != nil {
+		return err
+	}
+	if err = errors.Join(c.Bundle.Record(bundle.Leftovers{Cgroups: c.group.Dirs()}), furnish(spec)); err != nil {
+		return errors.Join(err, c.group.Delete(), c.Bundle.Forget())
+	}
+	return nil
 }
 
 // begin makes all that the container owns and loads what s finds into its first engine.
@@ -248,7 +262,7 @@ func (c *Container) killPause(sig syscall.Signal) error {
 func (c *Container) Pause() error {
 	c.Init.mu.Lock()
 	defer c.Init.mu.Unlock()
-	if c.group == nil {
+	if c.image == nil {
 		return fmt.Errorf("pause: the pod's pause container runs nothing: %w", errdefs.ErrNotImplemented)
 	}
 	if err := c.Init.state.pause(); err != nil {
@@ -281,7 +295,7 @@ func (c *Container) thaw() error {
 
 // Update changes the container's limits while it runs.
 func (c *Container) Update(r *specs.LinuxResources) error {
-	if c.group == nil {
+	if c.image == nil {
 		return nil
 	}
 	if err := checkLimits(r); err != nil {
@@ -308,20 +322,15 @@ func (c *Container) Update(r *specs.LinuxResources) error {
 
 // Pids are the host's process ids of the container, never none.
 func (c *Container) Pids() []int {
-	if c.group != nil {
-		if pids, err := c.group.Pids(); err == nil && len(pids) > 0 {
-			return pids
-		}
+	if pids, err := c.group.Pids(); err == nil && len(pids) > 0 {
+		return pids
 	}
 	return []int{c.Init.Pid()}
 }
 
 // Stats is what the container has used: containerd's metrics message for the host's cgroups. It works
-// until the container is deleted, also after its end. The kind of its error is NotFound when there are none.
+// until the container is deleted, also after its end; after that its error is NotFound.
 func (c *Container) Stats() (any, error) {
-	if c.group == nil {
-		return nil, fmt.Errorf("metrics of container %s: the pause container has no cgroup: %w", c.ID, errdefs.ErrNotFound)
-	}
 	stats, err := c.group.Stats()
 	if err != nil {
 		if c.Init.State() == Deleted {
@@ -353,7 +362,7 @@ func (c *Container) remove() error {
 // destroy ends what runs and gives back all that the container owned.
 func (c *Container) destroy() {
 	execs := c.shut()
-	if c.group != nil {
+	if c.image != nil {
 		c.Init.engine.Kill() // it may have left its cgroup
 		_ = c.group.Kill()
 		<-c.Init.Done()
@@ -364,9 +373,6 @@ func (c *Container) destroy() {
 		_ = p.remove() // an exec that containerd never deleted
 	}
 	_ = c.Init.remove()
-	if c.group == nil {
-		return
-	}
 	c.seen.End()
 	c.free()
 	if err := c.group.Delete(); err != nil {

@@ -181,13 +181,9 @@ func TestTheEndIsRecordedForACrash(t *testing.T) {
 		t.Fatal(err)
 	}
 	x := exit(t, c.Init)
-	var got bundle.Leftovers
-	raw, err := os.ReadFile(filepath.Join(o.Bundle.Path, "hachi.json"))
-	if err == nil {
-		err = json.Unmarshal(raw, &got)
-	}
-	if err != nil || x.Code != 7 || got.Exit == nil || got.Exit.Status != 7 || got.Exit.At != x.At.UnixNano() || len(got.Cgroups) == 0 {
-		t.Errorf("exit %+v; record %s, %v", x, raw, err)
+	got := recorded(t, o)
+	if x.Code != 7 || got.Exit == nil || got.Exit.Status != 7 || got.Exit.At != x.At.UnixNano() || len(got.Cgroups) == 0 {
+		t.Errorf("exit %+v; record %+v", x, got)
 	}
 	if err := r.Delete(t.Context(), "a"); err != nil {
 		t.Fatal(err)
@@ -195,6 +191,19 @@ func TestTheEndIsRecordedForACrash(t *testing.T) {
 	if left, _ := filepath.Glob(filepath.Join(o.Bundle.Path, "hachi.json*")); len(left) > 0 {
 		t.Errorf("delete left %q", left)
 	}
+}
+
+// recorded is what the bundle says that a crash would leave.
+func recorded(t *testing.T, o pod.ContainerOptions) (l bundle.Leftovers) {
+	t.Helper()
+	raw, err := os.ReadFile(filepath.Join(o.Bundle.Path, "hachi.json"))
+	if err == nil {
+		err = json.Unmarshal(raw, &l)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
 }
 
 func TestACreateThatNobodyWantsLeavesNothing(t *testing.T) {

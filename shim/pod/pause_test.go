@@ -1,6 +1,7 @@
 package pod_test
 
 import (
+	"os"
 	"strconv"
 	"syscall"
 	"testing"
@@ -30,8 +31,17 @@ func TestThePauseContainerRunsNothing(t *testing.T) {
 		if _, err := c.Exec("e", &specs.Process{Args: []string{"true"}}, stdio.Config{}); !errdefs.IsNotImplemented(err) {
 			t.Errorf("exec: %v", err)
 		}
-		if _, err := c.Stats(); !errdefs.IsNotFound(err) {
+		if _, err := c.Stats(); err != nil {
 			t.Errorf("stats: %v", err)
+		}
+		dirs := recorded(t, o).Cgroups
+		if len(dirs) == 0 {
+			t.Error("no cgroup by which kubelet could find the pod's network")
+		}
+		for _, dir := range dirs {
+			if _, err := os.Stat(dir); err != nil {
+				t.Error(err)
+			}
 		}
 		want(t, "pause", c.Pause(), errdefs.IsNotImplemented)
 		want(t, "update", c.Update(&specs.LinuxResources{}), ok)
@@ -45,6 +55,11 @@ func TestThePauseContainerRunsNothing(t *testing.T) {
 		want(t, "kill after exit", c.Kill("", sig, false), errdefs.IsNotFound)
 		if err := r.Delete(t.Context(), "p"); err != nil {
 			t.Error(err)
+		}
+		for _, dir := range dirs {
+			if _, err := os.Stat(dir); !os.IsNotExist(err) {
+				t.Errorf("after delete, %s: %v", dir, err)
+			}
 		}
 	}
 }
