@@ -42,7 +42,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		flags.Usage()
 		return 64
 	}
-	err := errors.New("unknown word " + word)
+	var err error
 	switch word {
 	case "up":
 		err = cluster.Up(ctx, o, stdout)

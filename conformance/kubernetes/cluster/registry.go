@@ -3,6 +3,7 @@ package cluster
 import (
 	"io"
 	"log"
+	"log/slog"
 	"net"
 	"net/http"
 	"time"
@@ -23,7 +24,7 @@ func serveRegistry(dir string) error {
 		if err != nil {
 			return err
 		}
-		go func() { log.Fatalf("registry: %v", srv.Serve(l)) }()
+		go func() { slog.Error("the registry has ended", "address", l.Addr(), "error", srv.Serve(l)) }()
 	}
 	return nil
 }

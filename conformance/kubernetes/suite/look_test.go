@@ -88,7 +88,7 @@ func TestAttach(t *testing.T) {
 		if code != 0 || !strings.Contains(out, "you said two\n") {
 			t.Errorf("exit code %d, %q", code, out)
 		}
-		p = s.until("parrot", "at its end", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodSucceeded })
+		s.until("parrot", "at its end", func(p *corev1.Pod) bool { return p.Status.Phase == corev1.PodSucceeded })
 		if got, want := s.kubectl("logs", "parrot"), "you said one\nyou said two\n"; got != want {
 			t.Errorf("log %q, want %q", got, want)
 		}
