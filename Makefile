@@ -24,8 +24,9 @@ LINT        := $(TOOLS)/lint
 SUITE       := $(TOOLS)/clientsuite
 KUBERNETES  := $(TOOLS)/kubernetes-1.36.0
 HELM        := $(TOOLS)/helm-4.0.1
-KUBETOOLS   := $(KUBERNETES) $(HELM) $(TOOLS)/etcd-3.6.5 $(TOOLS)/coredns-1.13.1 $(TOOLS)/cni-plugins-1.8.0 $(TOOLS)/metrics-server-0.7.2
+KUBETOOLS   := $(KUBERNETES) $(HELM) $(TOOLS)/etcd-3.6.5 $(TOOLS)/coredns-1.13.1 $(CNIPLUGINS) $(TOOLS)/metrics-server-0.7.2
 CRITOOLS    := $(TOOLS)/cri-tools-1.36.0
+CNIPLUGINS  := $(TOOLS)/cni-plugins-1.8.0
 
 ##@ Build
 
@@ -39,11 +40,13 @@ samples: ## The sample guests as Wasm, into bin/samples/
 	$(GO) run ./samples/build -o $(BIN)/samples
 
 .PHONY: tools
-tools: $(CONTAINERD2)/.stamp $(CONTAINERD1)/.stamp $(SUITE)/.stamp $(LINT)/.stamp ## containerd 2.4.2 and 1.7.35, its client suite, the linters
+tools: $(CONTAINERD2)/.stamp $(CONTAINERD1)/.stamp $(SUITE)/.stamp $(CRITOOLS)/.stamp $(CNIPLUGINS)/.stamp $(LINT)/.stamp ## containerd 2.4.2 and 1.7.35, its client suite, critest, the linters
 
 # The same by version, for tests that ask for one.
-.PHONY: containerd-2.4.2 containerd-1.7.35 clientsuite
+.PHONY: containerd-2.4.2 containerd-1.7.35 clientsuite critest cni-plugins
 clientsuite: $(SUITE)/.stamp
+critest: $(CRITOOLS)/.stamp
+cni-plugins: $(CNIPLUGINS)/.stamp
 containerd-2.4.2: $(CONTAINERD2)/.stamp
 containerd-1.7.35: $(CONTAINERD1)/.stamp
 
@@ -148,6 +151,11 @@ test-unit: ## Tests of PKG with the race detector: make test-unit PKG=./shim/...
 test-containerd: build samples $(CONTAINERD2)/.stamp $(CONTAINERD1)/.stamp ## The cases against real containerd, both versions (root)
 	@$(needroot)
 	$(GO) test -timeout 15m $(ARGS) ./conformance/containerd/...
+
+.PHONY: test-cri
+test-cri: build $(CONTAINERD2)/.stamp $(CRITOOLS)/.stamp $(CNIPLUGINS)/.stamp ## critest with runc and with hachi, side by side (root)
+	@$(needroot)
+	$(GO) test -count 1 -timeout 25m $(ARGS) ./conformance/cri
 
 # Linux 6.1, the oldest kernel that hachi runs on, in qemu: Debian's cloud kernel, what runs a test in it, its init.
 KERNEL := $(BIN)/kernel

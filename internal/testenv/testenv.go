@@ -83,6 +83,18 @@ func ClientSuite(t testing.TB) string {
 	return filepath.Join(made(t, "clientsuite", "bin/tools/clientsuite"), "client.test")
 }
 
+// CRITest returns critest 1.36.0, the conformance suite of CRI.
+func CRITest(t testing.TB) string {
+	t.Helper()
+	return filepath.Join(made(t, "critest", "bin/tools/cri-tools-1.36.0"), "critest")
+}
+
+// CNIPlugins returns the folder of the CNI project's own plugins, 1.8.0.
+func CNIPlugins(t testing.TB) string {
+	t.Helper()
+	return made(t, "cni-plugins", "bin/tools/cni-plugins-1.8.0")
+}
+
 // ShortDir returns a new directory with a path short enough for unix sockets in it (they end at 107
 // bytes, and t.TempDir spells the test's name out). It is removed when the test ends.
 func ShortDir(t testing.TB) string {

@@ -8,15 +8,11 @@ import (
 	"path/filepath"
 	"strings"
 
-	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"golang.org/x/sys/unix"
 
 	"github.com/hachi-run/hachi/internal/testenv/linux"
-	"github.com/hachi-run/hachi/internal/testenv/loopback"
-	"github.com/hachi-run/hachi/internal/testenv/registry"
+	"github.com/hachi-run/hachi/internal/testenv/offline"
 )
 
 // registryHost is the host that the suite's image names hold.
@@ -24,46 +20,15 @@ const registryHost = "ghcr.io"
 
 // inside runs in new network and mount namespaces: prepares them, and runs the suite.
 func inside() (err error) {
-	if err := unix.Mount("", "/", "", unix.MS_REC|unix.MS_PRIVATE, ""); err != nil {
-		return fmt.Errorf("make mounts private: %w", err)
-	}
-	for _, dir := range []string{"/run/containerd-test", "/run/containerd"} {
-		if err := os.MkdirAll(dir, 0o711); err != nil {
-			return err
-		}
-		if err := unix.Mount("tmpfs", dir, "tmpfs", 0, ""); err != nil {
-			return fmt.Errorf("mount tmpfs on %s: %w", dir, err)
-		}
-		// The mount is this namespace's and ends with it; the directory is the machine's.
-		defer func() { err = errors.Join(err, unmountAndRemove(dir)) }()
-	}
-	if err := loopback.Up(); err != nil {
-		return err
-	}
-	tmp, err := os.MkdirTemp("", "h")
+	place, err := offline.Enter([]string{registryHost}, "/run/containerd-test", "/run/containerd")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(tmp)
-	hosts := filepath.Join(tmp, "hosts")
-	if err := os.WriteFile(hosts, []byte("127.0.0.1 localhost "+registryHost+"\n"), 0o644); err != nil {
-		return err
-	}
-	if err := unix.Mount(hosts, "/etc/hosts", "", unix.MS_BIND, ""); err != nil {
-		return fmt.Errorf("name the registry: %w", err)
-	}
-	reg, err := registry.Start("127.0.0.1:443", registryHost)
-	if err != nil {
-		return err
-	}
-	defer reg.Close()
-	if err := reg.WriteCA(filepath.Join(tmp, "ca.pem")); err != nil {
-		return err
-	}
-	if err := fill(reg); err != nil {
+	defer func() { err = errors.Join(err, place.Leave()) }()
+	if err := fill(place); err != nil {
 		return fmt.Errorf("fill registry: %w", err)
 	}
-	return suite(filepath.Join(tmp, "ca.pem"))
+	return suite(place.CA)
 }
 
 func suite(ca string) error {
@@ -81,16 +46,10 @@ func suite(ca string) error {
 }
 
 // fill serves a busybox under the two names that the suite pulls: one layer, and several.
-func fill(reg *registry.Registry) error {
-	files := []linux.File{{Path: "bin/busybox", From: os.Getenv("BUSYBOX")}}
-	applets, err := exec.Command(os.Getenv("BUSYBOX"), "--list").Output()
+func fill(place *offline.Place) error {
+	files, err := linux.Busybox()
 	if err != nil {
-		return fmt.Errorf("list applets: %w", err)
-	}
-	for _, applet := range strings.Fields(string(applets)) {
-		if applet != "busybox" {
-			files = append(files, linux.File{Path: "bin/" + applet, Link: "busybox"})
-		}
+		return err
 	}
 	one, err := linux.Image(files, v1.Config{Cmd: []string{"sh"}})
 	if err != nil {
@@ -108,26 +67,10 @@ func fill(reg *registry.Registry) error {
 	if err != nil {
 		return err
 	}
-	transport := reg.Transport()
-	defer transport.CloseIdleConnections()
 	for tag, img := range map[string]v1.Image{"busybox:1.36": one, "volume-copy-up:2.2": several} {
-		ref, err := name.ParseReference(registryHost + "/containerd/" + tag)
-		if err != nil {
+		if err := place.Push(registryHost+"/containerd/"+tag, img); err != nil {
 			return err
 		}
-		if err := remote.Write(ref, img, remote.WithTransport(transport)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
-func unmountAndRemove(dir string) error {
-	if err := unix.Unmount(dir, unix.MNT_DETACH); err != nil {
-		return fmt.Errorf("unmount %s: %w", dir, err)
-	}
-	if err := os.Remove(dir); err != nil && !errors.Is(err, unix.ENOTEMPTY) {
-		return err
 	}
 	return nil
 }

@@ -47,7 +47,7 @@ func TestHachi(t *testing.T) { runSuite(t, "io.containerd.hachi.v1", testenv.Bin
 func runSuite(t *testing.T, runtime, bin string) {
 	testenv.NeedRoot(t)
 	testenv.NeedTool(t, "runc")
-	busybox := testenv.NeedTool(t, "busybox")
+	testenv.NeedTool(t, "busybox")
 	containerd := testenv.Containerd(t, "2.4.2")
 	suite := testenv.ClientSuite(t)
 	release, err := reap.Start()
@@ -60,7 +60,7 @@ func runSuite(t *testing.T, runtime, bin string) {
 	before := leak.Take(scope)
 
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(os.Environ(), insideEnv+"=1", "TEST_RUNTIME="+runtime, "SUITE="+suite, "BUSYBOX="+busybox,
+	cmd.Env = append(os.Environ(), insideEnv+"=1", "TEST_RUNTIME="+runtime, "SUITE="+suite,
 		"PATH="+strings.Join([]string{bin, containerd, os.Getenv("PATH")}, ":"))
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out

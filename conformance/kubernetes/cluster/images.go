@@ -5,7 +5,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 
 	"github.com/google/go-containerregistry/pkg/name"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
@@ -22,13 +21,9 @@ const (
 	metricsImage = Registry + "/hachi-test/metrics-server:0.7.2"
 )
 
-func pushImages(k *keeper, l Layout) error {
+func pushImages(k *keeper, l Layout, busybox []linux.File) error {
 	pause := l.State("pause")
 	if err := compilePause(k, pause); err != nil {
-		return err
-	}
-	busybox, err := Busybox()
-	if err != nil {
 		return err
 	}
 	images := []struct {
@@ -63,30 +58,6 @@ func Push(ref string, files []linux.File, config v1.Config) error {
 		return fmt.Errorf("push %s: %w", ref, err)
 	}
 	return nil
-}
-
-// Busybox is a static busybox with all its words, for the base of an image.
-func Busybox() ([]linux.File, error) {
-	path, err := exec.LookPath("busybox")
-	if err != nil {
-		return nil, fmt.Errorf("make busybox image: %w (run make deps)", err)
-	}
-	files := []linux.File{{Path: "bin/busybox", From: path}}
-	out, err := os.ReadFile(path)
-	if err != nil {
-		return nil, err
-	}
-	if strings.Contains(string(out), "/ld-linux") {
-		return nil, fmt.Errorf("make busybox image: %s is not static (install busybox-static)", path)
-	}
-	for _, word := range []string{
-		"sh", "cat", "cp", "cut", "date", "dd", "df", "echo", "env", "false", "find", "grep", "head", "hostname", "httpd", "id", "ip", "kill", "ln", "ls", "mkdir", "mount",
-		"mv", "nc", "netstat", "nslookup", "ping", "printf", "ps", "pwd", "rm", "sed", "seq", "sleep", "sort", "stat", "tail", "tar", "test", "touch", "tr", "true", "uname",
-		"uniq", "wc", "wget", "which", "xargs", "yes",
-	} {
-		files = append(files, linux.File{Path: "bin/" + word, Link: "busybox"})
-	}
-	return files, nil
 }
 
 // compilePause makes what keeps a pod's namespaces under runc, as small as the one Kubernetes ships.

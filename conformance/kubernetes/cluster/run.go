@@ -7,6 +7,8 @@ import (
 	"os/exec"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/hachi-run/hachi/internal/testenv/linux"
 )
 
 // maxNodes is bound by nothing but the size of the machine.
@@ -30,6 +32,10 @@ func Run(_ context.Context, o Options) error {
 	// Cancelling is not offered: whoever wants this to end kills it, at any point, and down clears up.
 	ctx := context.Background()
 	nodes := machines(o.Nodes)
+	busybox, err := linux.Busybox() // before there is a keeper, which takes the end of every child
+	if err != nil {
+		return err
+	}
 	k := newKeeper()
 	steps := []struct {
 		say string
@@ -38,7 +44,7 @@ func Run(_ context.Context, o Options) error {
 		{"", func() error { return isolate(l, nodes) }},
 		{"", func() error { return makeBridge(nodes) }},
 		{"control plane", func() error { return startControl(k, l, o) }},
-		{"images", func() error { return serveAndPush(k, l) }},
+		{"images", func() error { return serveAndPush(k, l, busybox) }},
 		{"nodes", func() error {
 			for _, m := range nodes {
 				if err := boot(k, l, m, o); err != nil {
@@ -104,14 +110,14 @@ func startControl(k *keeper, l Layout, o Options) error {
 	return nil
 }
 
-func serveAndPush(k *keeper, l Layout) error {
+func serveAndPush(k *keeper, l Layout, busybox []linux.File) error {
 	if err := os.MkdirAll(l.State("registry"), 0o755); err != nil {
 		return err
 	}
 	if err := serveRegistry(l.State("registry")); err != nil {
 		return fmt.Errorf("start registry: %w", err)
 	}
-	return pushImages(k, l)
+	return pushImages(k, l, busybox)
 }
 
 func applyObjects(k *keeper, l Layout, o Options) error {

@@ -126,7 +126,7 @@ func images() error {
 		if err := guest.Go(guest.Linux, filepath.Join(top, "guests", name), program); err != nil {
 			return err
 		}
-		files, err := cluster.Busybox()
+		files, err := linux.Busybox()
 		if err != nil {
 			return err
 		}

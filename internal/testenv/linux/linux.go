@@ -24,6 +24,8 @@ type File struct {
 	From string
 	Data string
 	Link string
+	// Mode is what chmod(2) takes; 0 means 0755 with From and 0644 with Data.
+	Mode int64
 }
 
 // The users and groups that test suites expect in any image.
@@ -87,6 +89,9 @@ func (f File) write(w *tar.Writer) error {
 			return err
 		}
 		mode = 0o755
+	}
+	if f.Mode != 0 {
+		mode = f.Mode
 	}
 	if err := w.WriteHeader(&tar.Header{Name: f.Path, Typeflag: tar.TypeReg, Mode: mode, Size: int64(len(data))}); err != nil {
 		return err
