@@ -1,7 +1,10 @@
 package suite
 
 import (
+	"context"
+	"fmt"
 	"os"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -119,49 +122,86 @@ func killAll(t *testing.T, name string) {
 	}
 }
 
-// A hundred pods of each kind: all get ready, and what they take is printed.
+// A hundred pods of each kind: all get ready, and what they take is printed as a table.
 func TestHundredPods(t *testing.T) {
 	if testing.Short() {
 		t.Skip("needs minutes: run without -short")
 	}
-	for _, k := range []kind{hachi, runc} {
-		t.Run(k.name, func(t *testing.T) {
-			s := newSpace(t, k)
-			s.deployment(s.serving("warm"), 1) // the image is there and, for hachi, compiled
-			s.kubectl("delete", "deployment", "warm")
-			begin := time.Now()
-			s.deployment(s.serving("web"), 100)
-			took := time.Since(begin)
-			list, err := api.CoreV1().Pods(s.name).List(ctx, metav1.ListOptions{LabelSelector: "app=web"})
-			if err != nil {
-				t.Fatal(err)
-			}
-			var starts []time.Duration
-			for _, p := range list.Items {
-				starts = append(starts, startTime(p))
-			}
-			slices.Sort(starts)
-			t.Logf("%s: %d pods ready in %v; from being scheduled to ready: median %v, slowest %v; %d MiB of memory each (PSS of shims and their processes)",
-				k.name, len(starts), took.Round(time.Second), starts[len(starts)/2], starts[len(starts)-1], podPSS()/int64(len(starts))>>20)
-			begin = time.Now()
-			s.kubectl("delete", "deployment", "web", "--cascade=foreground", "--timeout=300s")
-			t.Logf("%s: gone in %v", k.name, time.Since(begin).Round(time.Second))
-		})
+	const pods = 100
+	kinds := []kind{hachi, runc}
+	table := "| 100 pods of a Go web service | " + hachi.name + " | " + runc.name + " |\n| --- | --- | --- |\n"
+	measured := make([]crowd, len(kinds))
+	for i, k := range kinds {
+		t.Run(k.name, func(t *testing.T) { measured[i] = startCrowd(t, k, pods) })
 	}
+	a, b := measured[0], measured[1]
+	if len(a.starts) != pods || len(b.starts) != pods {
+		t.Fatalf("%d and %d pods were seen to start", len(a.starts), len(b.starts))
+	}
+	for _, row := range []struct {
+		name string
+		of   func(crowd) any
+	}{
+		{"all ready after", func(c crowd) any { return c.ready.Round(100 * time.Millisecond) }},
+		{"scheduled to ready, fastest", func(c crowd) any { return c.starts[0].Round(10 * time.Millisecond) }},
+		{"median", func(c crowd) any { return c.starts[pods/2].Round(10 * time.Millisecond) }},
+		{"90 %", func(c crowd) any { return c.starts[pods*9/10].Round(10 * time.Millisecond) }},
+		{"slowest", func(c crowd) any { return c.starts[pods-1].Round(10 * time.Millisecond) }},
+		{"memory of a pod (PSS of its shim and all below it), MiB", func(c crowd) any { return fmt.Sprintf("%.1f", float64(c.memory)/pods/(1<<20)) }},
+		{"all gone after", func(c crowd) any { return c.gone.Round(100 * time.Millisecond) }},
+	} {
+		table += fmt.Sprintf("| %s | %v | %v |\n", row.name, row.of(a), row.of(b))
+	}
+	t.Logf("on %d cores, with the whole cluster:\n%s", runtime.NumCPU(), table)
 }
 
-// startTime is from PodScheduled to Ready, in whole seconds as the API has them.
-func startTime(p corev1.Pod) time.Duration {
-	var from, to time.Time
-	for _, c := range p.Status.Conditions {
-		switch c.Type {
-		case corev1.PodScheduled:
-			from = c.LastTransitionTime.Time
-		case corev1.PodReady:
-			to = c.LastTransitionTime.Time
+// crowd is what many pods took.
+type crowd struct {
+	ready, gone time.Duration   // of all, from the request
+	starts      []time.Duration // of each, from being scheduled to being ready, in order
+	memory      int64           // of all, in bytes
+}
+
+func startCrowd(t *testing.T, k kind, pods int) (c crowd) {
+	s := newSpace(t, k)
+	s.deployment(s.serving("warm"), 1) // the image is there and, for hachi, compiled
+	s.kubectl("delete", "deployment", "warm", "--cascade=foreground")
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	w, err := api.CoreV1().Pods(s.name).Watch(watching, metav1.ListOptions{LabelSelector: "app=web"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	begin := time.Now()
+	s.replicate(s.serving("web"), int32(pods))
+	scheduled, ready := map[string]time.Time{}, map[string]time.Time{}
+	for len(ready) < pods {
+		select {
+		case e := <-w.ResultChan():
+			p, ok := e.Object.(*corev1.Pod)
+			if !ok {
+				t.Fatalf("watch: %v", e)
+			}
+			for _, condition := range p.Status.Conditions {
+				seen := map[corev1.PodConditionType]map[string]time.Time{corev1.PodScheduled: scheduled, corev1.PodReady: ready}[condition.Type]
+				if seen != nil && seen[p.Name].IsZero() && condition.Status == corev1.ConditionTrue {
+					seen[p.Name] = time.Now()
+				}
+			}
+		case <-time.After(soon):
+			t.Fatalf("%d of %d pods are ready, and no news for %v", len(ready), pods, soon)
 		}
 	}
-	return to.Sub(from)
+	c.ready = time.Since(begin)
+	for name, at := range ready {
+		c.starts = append(c.starts, at.Sub(scheduled[name]))
+	}
+	slices.Sort(c.starts)
+	c.memory = podPSS()
+	begin = time.Now()
+	s.kubectl("delete", "deployment", "web", "--cascade=foreground", "--timeout=300s")
+	c.gone = time.Since(begin)
+	return c
 }
 
 // podPSS adds up the proportional memory of all pods on the node, in bytes: of every process below a shim.

@@ -12,11 +12,18 @@ import (
 	"k8s.io/apimachinery/pkg/util/intstr"
 )
 
-// deployment runs copies of a pod.
-func (s *space) deployment(p *corev1.Pod, replicas int32) *appsv1.Deployment {
+// deployment runs copies of a pod and waits until they are ready.
+func (s *space) deployment(p *corev1.Pod, replicas int32) {
+	s.t.Helper()
+	s.replicate(p, replicas)
+	s.kubectl("rollout", "status", "deployment/"+p.Name, "--timeout=180s")
+}
+
+// replicate asks for copies of a pod.
+func (s *space) replicate(p *corev1.Pod, replicas int32) {
 	s.t.Helper()
 	p.Spec.RestartPolicy = corev1.RestartPolicyAlways
-	d, err := api.AppsV1().Deployments(s.name).Create(ctx, &appsv1.Deployment{
+	_, err := api.AppsV1().Deployments(s.name).Create(ctx, &appsv1.Deployment{
 		ObjectMeta: metav1.ObjectMeta{Name: p.Name},
 		Spec: appsv1.DeploymentSpec{
 			Replicas: &replicas,
@@ -27,8 +34,6 @@ func (s *space) deployment(p *corev1.Pod, replicas int32) *appsv1.Deployment {
 	if err != nil {
 		s.t.Fatal(err)
 	}
-	s.kubectl("rollout", "status", "deployment/"+p.Name, "--timeout=180s")
-	return d
 }
 
 // service puts port 80 of a name before port 8080 of the pods with the label app=name.
