@@ -1,10 +1,13 @@
 package cgroup
 
 import (
+	"errors"
 	"fmt"
 	"math"
+	"os"
 
 	"github.com/containerd/cgroups/v3/cgroup1"
+	v1 "github.com/containerd/cgroups/v3/cgroup1/stats"
 	"github.com/containerd/cgroups/v3/cgroup2"
 )
 
@@ -31,21 +34,26 @@ func (g *Group) Stats() (any, error) {
 	return metrics, nil
 }
 
+// stater is what those of containerd's library have that keep counters.
+type stater interface {
+	Stat(path string, metrics *v1.Metrics) error
+}
+
+// statsV1 asks one controller after the other. The library asks all at once, which costs a server that is idle but for
+// this question every second more than twice the processor time.
 func (g *Group) statsV1() (any, error) {
-	trees := func() ([]cgroup1.Subsystem, error) {
-		var list []cgroup1.Subsystem
-		for _, c := range g.m.v1 {
-			list = append(list, c.Subsystem)
+	if !exists(g.main()) {
+		return nil, fmt.Errorf("read metrics of cgroup %s: %w", g.path, cgroup1.ErrCgroupDeleted)
+	}
+	metrics := &v1.Metrics{CPU: &v1.CPUStat{Throttling: new(v1.Throttle), Usage: new(v1.CPUUsage)}}
+	for _, c := range g.m.v1 {
+		s, ok := c.Subsystem.(stater)
+		if !ok {
+			continue
 		}
-		return list, nil
-	}
-	loaded, err := cgroup1.Load(cgroup1.StaticPath(g.path), cgroup1.WithHierarchy(trees))
-	if err != nil {
-		return nil, fmt.Errorf("read metrics of cgroup %s: %w", g.path, err)
-	}
-	metrics, err := loaded.Stat(cgroup1.IgnoreNotExist)
-	if err != nil {
-		return nil, fmt.Errorf("read metrics of cgroup %s: %w", g.path, err)
+		if err := s.Stat(g.path, metrics); err != nil && !errors.Is(err, os.ErrNotExist) {
+			return nil, fmt.Errorf("read metrics of cgroup %s: %w", g.path, err)
+		}
 	}
 	return metrics, nil
 }

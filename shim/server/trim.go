@@ -4,6 +4,7 @@ import (
 	"context"
 	"runtime/debug"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/containerd/ttrpc"
@@ -24,15 +25,23 @@ const (
 
 // trimmer keeps the collector away from bursts of work, where it took a quarter of a cold start's CPU time, and gives
 // memory back to the kernel after them, which makes an idle server 1 MB smaller.
-type trimmer struct{ timer *time.Timer }
+//
+// It never collects during a call of a burst. The collector spins until every goroutine has stopped, and one that is
+// starting a process stops when that process has begun: on a node that starts many pods at once, a second later.
+type trimmer struct {
+	timer *time.Timer
+
+	mu     sync.Mutex
+	calls  int  // guarded by mu: of a burst, and not answered yet
+	lazily bool // guarded by mu: the collector is off
+}
 
 func newTrimmer() *trimmer {
 	debug.SetMemoryLimit(burstLimit)
 	debug.SetGCPercent(-1)
-	return &trimmer{time.AfterFunc(trimDelay, func() {
-		debug.SetGCPercent(idlePercent)
-		debug.FreeOSMemory()
-	})}
+	t := &trimmer{lazily: true}
+	t.timer = time.AfterFunc(trimDelay, t.trim)
+	return t
 }
 
 // intercept is task.Intercept, and notes the calls that make a burst. Those that containerd makes every second are
@@ -40,11 +49,41 @@ func newTrimmer() *trimmer {
 func (t *trimmer) intercept(ctx context.Context, decode ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, call ttrpc.Method) (any, error) {
 	for _, name := range []string{"/Create", "/Start", "/Exec", "/Delete"} {
 		if strings.HasSuffix(info.FullMethod, name) {
-			debug.SetGCPercent(-1)
-			t.timer.Reset(trimDelay)
+			t.begin()
+			defer t.end()
 		}
 	}
 	return task.Intercept(ctx, decode, info, call)
+}
+
+func (t *trimmer) begin() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.calls++
+	t.timer.Stop()
+	if !t.lazily {
+		t.lazily = true
+		debug.SetGCPercent(-1)
+	}
+}
+
+func (t *trimmer) end() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.calls--; t.calls == 0 {
+		t.timer.Reset(trimDelay)
+	}
+}
+
+func (t *trimmer) trim() {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.calls > 0 {
+		return
+	}
+	t.lazily = false
+	debug.SetGCPercent(idlePercent)
+	debug.FreeOSMemory()
 }
 
 func (t *trimmer) close() { t.timer.Stop() }
