@@ -34,10 +34,6 @@ import (
 const (
 	// artifacts is where compiled modules are kept.
 	artifacts = "/var/lib/hachi/artifacts"
-	// replyDelay lets the answer to a Shutdown reach containerd before the socket closes.
-	replyDelay = 20 * time.Millisecond
-	// drainTimeout bounds the wait for calls that are under way, such as Wait.
-	drainTimeout = 500 * time.Millisecond
 	// flushTimeout bounds the wait for a containerd that does not take its last events.
 	flushTimeout = 5 * time.Second
 )
@@ -102,7 +98,7 @@ func Run(ctx context.Context, o Options) error {
 	hide := sync.OnceFunc(func() { _ = os.Remove(o.Listener.Addr().String()) })
 	bow := func() {
 		hide()
-		time.AfterFunc(replyDelay, end)
+		end()
 	}
 	pids := &sandbox.PIDs{Binary: bin, Start: groups.start}
 	defer pids.Close()
@@ -114,7 +110,8 @@ func Run(ctx context.Context, o Options) error {
 	})
 	trim := newTrimmer()
 	defer trim.close()
-	s, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(ttrpc.UnixSocketRequireSameUser()), ttrpc.WithUnaryServerInterceptor(trim.intercept))
+	calls := &pending{}
+	s, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(ttrpc.UnixSocketRequireSameUser()), ttrpc.WithUnaryServerInterceptor(calls.intercept(trim.intercept)))
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
@@ -130,21 +127,14 @@ func Run(ctx context.Context, o Options) error {
 	case err = <-served:
 	}
 	hide()
-	return errors.Join(err, shutdown(s, router, box, events))
-}
-
-// shutdown takes the server down in order: no containers, no calls, no events left unsent.
-func shutdown(s *ttrpc.Server, router *task.Router, box *sandbox.Sandbox, events *event.Queue) error {
+	// In order: no containers, no calls, no events left unsent.
 	router.Close()
 	box.Close()
-	drain, cancel := context.WithTimeout(context.Background(), drainTimeout)
-	defer cancel()
-	if s.Shutdown(drain) != nil {
-		s.Close()
-	}
+	calls.drain()
+	_ = s.Close() // the listener is closed, or was already
 	flush, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
-	return events.Close(flush)
+	return errors.Join(err, events.Close(flush))
 }
 
 // engineBinary is hachi-engine beside this program.
