@@ -5,10 +5,12 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/containerd/cgroups/v3"
 	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
@@ -139,12 +141,18 @@ type pod struct {
 func (n *node) pod(t *testing.T, annotations map[string]string) *pod {
 	t.Helper()
 	name := fmt.Sprintf("p%d", serial.Add(1))
+	return n.podBelow(t, name, "/"+n.d.Mark()+"/"+name, annotations)
+}
+
+// podBelow is a pod whose cgroup is parent, which goes with it.
+func (n *node) podBelow(t *testing.T, name, parent string, annotations map[string]string) *pod {
+	t.Helper()
 	p := &pod{n: n, logs: t.TempDir()}
 	p.config = &cri.PodSandboxConfig{
 		Metadata: &cri.PodSandboxMetadata{Name: name, Uid: name, Namespace: "default"}, Hostname: "beehive", LogDirectory: p.logs,
 		Annotations: annotations, DnsConfig: &cri.DNSConfig{Servers: []string{"192.0.2.53"}, Searches: []string{"svc.cluster.local"}},
 		Linux: &cri.LinuxPodSandboxConfig{
-			CgroupParent:    "/" + n.d.Mark() + "/" + name,
+			CgroupParent:    parent,
 			SecurityContext: &cri.LinuxSandboxSecurityContext{NamespaceOptions: &cri.NamespaceOption{Pid: cri.NamespaceMode_CONTAINER}},
 		},
 	}
@@ -160,7 +168,7 @@ func (n *node) pod(t *testing.T, annotations map[string]string) *pod {
 		if _, err := n.rt.RemovePodSandbox(n.ctx, &cri.RemovePodSandboxRequest{PodSandboxId: p.id}); err != nil {
 			t.Errorf("remove pod: %v", err)
 		}
-		daemon.RemoveCgroups(n.d.Mark() + "/" + name) // the kubelet's to make and to remove
+		daemon.RemoveCgroups(strings.TrimPrefix(parent, "/")) // the kubelet's to make and to remove
 	})
 	return p
 }
@@ -301,6 +309,86 @@ func (n *node) stats(t *testing.T, p *pod, id string) {
 		}
 		return nil
 	})
+}
+
+// TestPodBelowSlice has the cgroup paths of a kubelet whose driver is systemd: a slice within a slice, and in it a scope
+// for each container. The figures are those of the kernel, and no group is left.
+func TestPodBelowSlice(t *testing.T) {
+	forEachPod(t, func(t *testing.T, n *node) {
+		if !n.wasm() { // runc would ask systemd, which does not run here
+			return
+		}
+		name := fmt.Sprintf("p%d", serial.Add(1))
+		outer := n.d.Mark() + ".slice"
+		parent := "/" + outer + "/" + n.d.Mark() + "-" + name + ".slice"
+		defer daemon.RemoveCgroups(outer)
+		t.Run("pod", func(t *testing.T) { // ends before outer is removed
+			p := n.podBelow(t, name, parent, nil)
+			id := p.start(t, "main", n.image, 64<<20, "ready")
+			p.logged(t, "main", "ready")
+			group := parent + "/cri-containerd-" + id + ".scope"
+			if r := n.exec(t, id, n.entry, "both", "out", "err"); r.ExitCode != 0 { // costs processor time
+				t.Errorf("exec: %+v", r)
+			}
+			if got := figure(t, group, "memory", "memory.limit_in_bytes", "memory.max"); got != 64<<20 {
+				t.Errorf("the scope's memory limit is %d", got)
+			}
+			// containerd keeps its reading for a second.
+			eventually(t, "the scope's processor time in the container's and the pod's figures", func() error {
+				least := scopeCPU(t, group)
+				c, err := n.rt.ContainerStats(n.ctx, &cri.ContainerStatsRequest{ContainerId: id})
+				if err != nil {
+					return err
+				}
+				s, err := n.rt.PodSandboxStats(n.ctx, &cri.PodSandboxStatsRequest{PodSandboxId: p.id})
+				if err != nil {
+					return err
+				}
+				of, all := c.Stats.GetCpu().GetUsageCoreNanoSeconds().GetValue(), s.Stats.GetLinux().GetCpu().GetUsageCoreNanoSeconds().GetValue()
+				most, limit := scopeCPU(t, parent), uint64(64<<20)
+				if of < least || all < of || most < all {
+					return fmt.Errorf("scope %d ns <= container %d <= pod %d <= slice %d is wanted", least, of, all, most)
+				}
+				if m := c.Stats.GetMemory().GetWorkingSetBytes().GetValue(); m == 0 || m > limit {
+					return fmt.Errorf("working set of %d bytes", m)
+				}
+				return nil
+			})
+		})
+	})
+}
+
+// scopeCPU is what the kernel says a group used, in nanoseconds.
+func scopeCPU(t *testing.T, group string) uint64 {
+	t.Helper()
+	used := figure(t, group, "cpuacct", "cpuacct.usage", "cpu.stat")
+	if cgroups.Mode() == cgroups.Unified {
+		used *= 1000 // the file has microseconds
+	}
+	return used
+}
+
+// figure reads a number from a group's file, of a v1 controller or of cgroup2: all that the file has, or its first value.
+func figure(t *testing.T, group, controller, v1, v2 string) uint64 {
+	t.Helper()
+	file := filepath.Join("/sys/fs/cgroup", controller, group, v1)
+	if cgroups.Mode() == cgroups.Unified {
+		file = filepath.Join("/sys/fs/cgroup", group, v2)
+	}
+	raw, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	fields := strings.Fields(string(raw))
+	number := fields[0]
+	if len(fields) > 1 {
+		number = fields[1]
+	}
+	value, err := strconv.ParseUint(number, 10, 64)
+	if err != nil {
+		t.Fatalf("%s: %v", file, err)
+	}
+	return value
 }
 
 func TestPodOutOfMemory(t *testing.T) {
