@@ -29,11 +29,17 @@ func newAgentCommand() *cobra.Command {
   /flows[?pod=NAME][&namespace=NAME][&follow=1] flow records as lines of JSON: the recent ones, or all from now on
   /healthz                                      200 as long as the node can be read
 
+and at the same port, by gRPC without TLS:
+
+  hachi.flow.v1.Flows/Stream                    the same records, selected by pod, namespace and follow
+  grpc.health.v1.Health/Check                   SERVING as long as the node can be read
+
 One agent runs on a node. It reads what shims count, keeps nothing, and clears away what dead pods left; pods do not
 notice whether it runs. Whoever reaches its address may read all of it, so by default that is this machine.`,
 		Example: `  hachi agent
   hachi agent --listen :9464
-  curl -N 'http://127.0.0.1:9464/flows?follow=1&pod=web'`,
+  curl -N 'http://127.0.0.1:9464/flows?follow=1&pod=web'
+  grpcurl -plaintext -d '{"pod":"web","follow":true}' 127.0.0.1:9464 hachi.flow.v1.Flows/Stream`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error { return f.run(c) },
 	}

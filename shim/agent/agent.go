@@ -1,5 +1,5 @@
 // Package agent is the node agent: what the node's containers use, as Prometheus metrics, and what they connect to, as a
-// stream of JSON lines. It also clears away what dead pods left.
+// stream of JSON lines or of gRPC messages. It also clears away what dead pods left.
 //
 // The agent only reads what shims count. No pod needs it, and it may be killed and started again at any time.
 package agent
@@ -29,7 +29,7 @@ const (
 	followAgain = 2 * time.Second
 	// farewell is how long requests may go on after the end was asked for.
 	farewell = 3 * time.Second
-	// answerTime bounds how long a client may take to read an answer; the stream has its own bound.
+	// answerTime bounds how long a client may take to read an answer; streams have writeTime.
 	answerTime = 30 * time.Second
 	// readHeader bounds how long a client may take to ask.
 	readHeader = 5 * time.Second
@@ -40,7 +40,7 @@ type Node interface {
 	Containers() ([]node.Container, error)
 	Exited() ([]ledger.Exit, error)
 	Recent() ([]node.Flow, error)
-	// Follow calls its function with each new flow until ctx ends.
+	// Follow calls its function with each new flow, which it may keep, until ctx ends.
 	Follow(context.Context, func(*node.Flow)) error
 	Lost() (uint64, error)
 	// Check tells why the node cannot be read; nil if it can.
@@ -58,7 +58,7 @@ type Feature struct {
 // Options configure an Agent.
 type Options struct {
 	Node Node
-	// Listen is the address of the HTTP server, for example "127.0.0.1:9464".
+	// Listen is the address of the server, HTTP and gRPC without TLS, for example "127.0.0.1:9464".
 	Listen string
 	// Features are shown as metrics.
 	Features []Feature
@@ -98,8 +98,13 @@ func (a *Agent) Close() error { return a.listener.Close() }
 // Run serves until ctx ends, and then lets what was asked for be answered. Its error is the server's; whatever goes wrong
 // with the node is logged and shows in /healthz.
 func (a *Agent) Run(ctx context.Context) error {
+	calls := a.calls()
+	// One port for both, for a gRPC client's HTTP/2 begins with bytes that are no request of HTTP/1.
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
 	server := &http.Server{
-		Handler: a.handler(), ReadHeaderTimeout: readHeader, WriteTimeout: answerTime,
+		Handler: withCalls(calls, a.handler()), Protocols: &protocols, ReadHeaderTimeout: readHeader, WriteTimeout: answerTime,
 		ErrorLog: slog.NewLogLogger(a.log.Handler(), slog.LevelDebug),
 	}
 	g, ctx := errgroup.WithContext(ctx)
@@ -116,6 +121,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		a.stream.close() // their requests end
 		late, cancel := context.WithTimeout(context.WithoutCancel(ctx), farewell)
 		defer cancel()
+		defer calls.Stop() // waits for those whose connections were closed
 		if server.Shutdown(late) != nil {
 			return server.Close()
 		}
@@ -131,7 +137,7 @@ func (a *Agent) follow(ctx context.Context) {
 		a.following.Store(true)
 		err := a.o.Node.Follow(ctx, func(f *node.Flow) {
 			a.flows.Add(1)
-			a.stream.send(f, encode)
+			a.stream.send(f)
 		})
 		a.following.Store(false)
 		if ctx.Err() != nil {

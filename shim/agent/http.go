@@ -8,15 +8,11 @@ import (
 	"net/url"
 	"slices"
 	"strconv"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/hachi-run/hachi/shim/node"
 )
-
-// writeTime is how long a reader of the stream may block before it is dropped.
-const writeTime = 10 * time.Second
 
 func (a *Agent) handler() http.Handler {
 	mux := http.NewServeMux()
@@ -97,33 +93,32 @@ func (a *Agent) serveFlows(w http.ResponseWriter, r *http.Request) {
 func (a *Agent) serveStream(w http.ResponseWriter, r *http.Request, match func(*node.Flow) bool) {
 	reader := a.stream.join(match)
 	if reader == nil {
-		http.Error(w, fmt.Sprintf("%d readers follow already, or the agent is ending (try again later)", maxReaders), http.StatusServiceUnavailable)
+		http.Error(w, errFull.Error(), http.StatusServiceUnavailable)
 		return
 	}
 	defer a.stream.leave(reader)
-	control := http.NewResponseController(w)
-	w.Header().Set("Content-Type", "application/x-ndjson")
-	w.WriteHeader(http.StatusOK)
-	if control.Flush() != nil {
+	out := newAnswer(w, writeTime)
+	out.Header().Set("Content-Type", "application/x-ndjson")
+	out.WriteHeader(http.StatusOK)
+	if out.FlushError() != nil {
 		return
 	}
 	for {
 		select {
 		case <-r.Context().Done():
 			return
-		case line, more := <-reader.lines:
+		case f, more := <-reader.flows:
 			if !more {
 				return
 			}
-			// Errors are of a connection that is gone; the next write finds out.
-			_ = control.SetWriteDeadline(time.Now().Add(writeTime))
+			line := encode(f)
 			if n := reader.missed.Swap(0); n > 0 {
 				line = append(fmt.Appendf(nil, "{\"missed\":%d}\n", n), line...)
 			}
-			if _, err := w.Write(line); err != nil {
+			if _, err := out.Write(line); err != nil {
 				return
 			}
-			if len(reader.lines) == 0 && control.Flush() != nil {
+			if len(reader.flows) == 0 && out.FlushError() != nil {
 				return
 			}
 		}

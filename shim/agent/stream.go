@@ -1,23 +1,28 @@
 package agent
 
 import (
-	"github.com/hachi-run/hachi/shim/node"
+	"fmt"
 	"sync"
 	"sync/atomic"
+
+	"github.com/hachi-run/hachi/shim/node"
 )
 
-// backlog is how many lines wait for a reader of the stream before it misses some. With lines of 400 bytes that is
-// 400 KiB a reader.
+// backlog is how many flows wait for a reader of the stream before it misses some. With 500 bytes each that is
+// 500 KiB a reader, less what several wait for.
 const backlog = 1024
 
 // maxReaders bounds the readers of the stream, and with them its memory.
 const maxReaders = 16
 
-// stream hands lines to any number of readers and waits for none: one that is slow misses lines, and is told how many.
+// errFull is for one who cannot follow.
+var errFull = fmt.Errorf("%d readers follow already, or the agent is ending (try again later)", maxReaders)
+
+// stream hands flows to any number of readers and waits for none: one that is slow misses some, and is told how many.
 // The zero value works.
 type stream struct {
 	mu      sync.Mutex
-	readers map[*reader]struct{} // guarded by mu;
+	readers map[*reader]struct{} // guarded by mu
 	closed  bool                 // guarded by mu
 	dropped atomic.Uint64
 }
@@ -25,8 +30,9 @@ type stream struct {
 // reader is one who reads the stream; its owner calls leave.
 type reader struct {
 	match func(*node.Flow) bool
-	lines chan []byte
-	// missed counts lines that did not fit since it was last asked.
+	// flows are not to be changed, for other readers have them too.
+	flows chan *node.Flow
+	// missed counts flows that did not fit since it was last asked.
 	missed atomic.Uint64
 }
 
@@ -37,7 +43,7 @@ func (s *stream) join(match func(*node.Flow) bool) *reader {
 	if s.closed || len(s.readers) >= maxReaders {
 		return nil
 	}
-	r := &reader{match: match, lines: make(chan []byte, backlog)}
+	r := &reader{match: match, flows: make(chan *node.Flow, backlog)}
 	if s.readers == nil {
 		s.readers = map[*reader]struct{}{}
 	}
@@ -51,20 +57,16 @@ func (s *stream) leave(r *reader) {
 	delete(s.readers, r)
 }
 
-// send hands a flow to those that want it. line is called once, and only if somebody does.
-func (s *stream) send(f *node.Flow, line func(*node.Flow) []byte) {
+// send hands a flow to those that want it.
+func (s *stream) send(f *node.Flow) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var text []byte
 	for r := range s.readers {
 		if !r.match(f) {
 			continue
 		}
-		if text == nil {
-			text = line(f)
-		}
 		select {
-		case r.lines <- text:
+		case r.flows <- f:
 		default:
 			r.missed.Add(1)
 			s.dropped.Add(1)
@@ -72,13 +74,13 @@ func (s *stream) send(f *node.Flow, line func(*node.Flow) []byte) {
 	}
 }
 
-// close ends every reader: their lines are closed. Nothing is sent after it.
+// close ends every reader: their flows are closed. Nothing is sent after it.
 func (s *stream) close() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.closed = true
 	for r := range s.readers {
-		close(r.lines)
+		close(r.flows)
 	}
 	s.readers = nil
 }

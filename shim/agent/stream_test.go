@@ -54,10 +54,10 @@ func TestFlowStreamSlowReader(t *testing.T) {
 	const flows = backlog + 100
 	for k := range uint64(flows) {
 		f := flowOf("web", k)
-		st.send(&f, encode)
+		st.send(&f)
 	}
-	if len(slow.lines) != backlog || slow.missed.Load() != 100 || st.dropped.Load() != 100 {
-		t.Errorf("%d lines wait, %d are missed, %d dropped; want %d, 100 and 100", len(slow.lines), slow.missed.Load(), st.dropped.Load(), backlog)
+	if len(slow.flows) != backlog || slow.missed.Load() != 100 || st.dropped.Load() != 100 {
+		t.Errorf("%d flows wait, %d are missed, %d dropped; want %d, 100 and 100", len(slow.flows), slow.missed.Load(), st.dropped.Load(), backlog)
 	}
 	st.leave(slow)
 	if st.count() != 0 {

@@ -147,7 +147,7 @@ func (n *Node) Recent() ([]Flow, error) {
 	return flows, nil
 }
 
-// Follow calls f with each new flow until ctx ends. A node has one follower at a time.
+// Follow calls f with each new flow, which it may keep, until ctx ends. A node has one follower at a time.
 func (n *Node) Follow(ctx context.Context, f func(*Flow)) error {
 	observer, err := n.observing()
 	if err != nil {
