@@ -1,5 +1,5 @@
-// Package cwasm compiles C programs to Wasm with clang and wasi-libc, and gives them the BSD sockets that wasi-libc
-// leaves out.
+// Package cwasm compiles C programs to Wasm with clang and wasi-libc, and gives them what wasi-libc leaves out: BSD
+// sockets, and a working directory to start in.
 package cwasm
 
 import (
@@ -35,10 +35,10 @@ const hint = "on Debian: apt-get install clang lld wasi-libc libclang-rt-14-dev-
 
 // The folder is the include directory too: its headers come before wasi-libc's.
 //
-//go:embed _sockets _sockets/__struct_sockaddr_un.h
-var sockets embed.FS
+//go:embed _libc _libc/__struct_sockaddr_un.h
+var libc embed.FS
 
-const socketsDir = "_sockets"
+const libcDir = "_libc"
 
 // Build compiles and links the program. What clang says goes to o.Stderr, and the error then only says that it failed.
 func Build(ctx context.Context, o Options) error {
@@ -66,7 +66,7 @@ func build(ctx context.Context, o Options) error {
 	}
 	// Ours are compiled apart, so that the program's flags are not for them. They are linked as an object, and the linker
 	// drops what nobody calls.
-	objects, err := compileSockets(ctx, clang, tmp)
+	objects, err := compileLibc(ctx, clang, tmp)
 	if err != nil {
 		return err
 	}
@@ -76,8 +76,8 @@ func build(ctx context.Context, o Options) error {
 	return run(ctx, clang, o.Stdout, o.Stderr, args...)
 }
 
-// compileSockets also finds out whether this clang has what it needs.
-func compileSockets(ctx context.Context, clang, dir string) (objects []string, err error) {
+// compileLibc also finds out whether this clang has what it needs.
+func compileLibc(ctx context.Context, clang, dir string) (objects []string, err error) {
 	sources, err := filepath.Glob(filepath.Join(dir, "*.c"))
 	if err != nil {
 		return nil, err
@@ -113,15 +113,15 @@ func find() (string, error) {
 }
 
 func unpack(dir string) error {
-	return fs.WalkDir(sockets, socketsDir, func(name string, d fs.DirEntry, err error) error {
+	return fs.WalkDir(libc, libcDir, func(name string, d fs.DirEntry, err error) error {
 		if err != nil {
 			return err
 		}
-		to := filepath.Join(dir, strings.TrimPrefix(name, socketsDir))
+		to := filepath.Join(dir, strings.TrimPrefix(name, libcDir))
 		if d.IsDir() {
 			return os.MkdirAll(to, 0o700)
 		}
-		b, err := sockets.ReadFile(name)
+		b, err := libc.ReadFile(name)
 		if err != nil {
 			return err
 		}
