@@ -82,7 +82,7 @@ func TestExitCodes(t *testing.T) {
 		{"inspect missing.wasm", exitFailed, "no such file"},
 		{"inspect .", exitFailed, "not a file"},
 		{"version extra", exitUsage, ""},
-		{"run", exitUsage, "arg(s)"},
+		{"run", exitRun, "arg(s)"},
 	} {
 		code, _, stderr := h.run(t, strings.Fields(tc.args)...)
 		if code != tc.code || !strings.Contains(stderr, tc.says) {

@@ -35,6 +35,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		return int(code)
 	case errors.As(err, &usage):
 		fmt.Fprintf(stderr, "hachi: %v (see %s --help)\n", err, command.CommandPath())
+		if command.Name() == "run" {
+			return exitRun // 64 would be the guest's
+		}
 		return exitUsage
 	}
 	fmt.Fprintf(stderr, "hachi: %v\n", err)

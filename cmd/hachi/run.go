@@ -24,7 +24,7 @@ import (
 const (
 	// exitTimeout is the exit code after --timeout, as timeout(1) has it.
 	exitTimeout = 124
-	// exitRun is the exit code when the guest could not be run at all, as `docker run` has it.
+	// exitRun is the exit code when the guest was not run at all, as `docker run` has it.
 	exitRun = 125
 	// runGrace is how long a guest's open connections may go on after Ctrl-C.
 	runGrace = 10 * time.Second
@@ -45,7 +45,7 @@ func newRunCommand() *cobra.Command {
 		Use:   "run [flags] MODULE [ARG...]",
 		Short: "Run a Wasm module here, as an ordinary user, without containerd",
 		Long: `Run a Wasm module in a jailed process of its own. Its stdin, stdout, stderr and exit code are the guest's:
-134 is a trap, 128+N a signal, 137 out of memory, 124 the end of --timeout, and 125 a module that could not be run.
+134 is a trap, 128+N a signal, 137 out of memory, 124 the end of --timeout, and 125 a module that could not be run, or a wrong flag.
 
 The guest sees the directories given with -v and nothing else, and gets a listening socket for each -p as descriptor 3
 and up (LISTEN_FDS).`,

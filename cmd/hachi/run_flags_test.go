@@ -17,12 +17,12 @@ func TestRunHabits(t *testing.T) {
 		says string
 	}{
 		{"--rm -it --init --read-only --name x --network host nowhere.wasm", exitRun, "nowhere.wasm"},
-		{"-d app.wasm", exitUsage, "--detach: hachi run stays in the foreground"},
-		{"-P app.wasm", exitUsage, "-p PORT"},
-		{"-u 1000 app.wasm", exitUsage, "runs as you"},
-		{"--network none app.wasm", exitUsage, "this machine's network"},
-		{"--entrypoint x app.wasm", exitUsage, "the module is the program"},
-		{"--timeout soon app.wasm", exitUsage, "not a time"},
+		{"-d app.wasm", exitRun, "--detach: hachi run stays in the foreground"},
+		{"-P app.wasm", exitRun, "-p PORT"},
+		{"-u 1000 app.wasm", exitRun, "runs as you"},
+		{"--network none app.wasm", exitRun, "this machine's network"},
+		{"--entrypoint x app.wasm", exitRun, "the module is the program"},
+		{"--timeout soon app.wasm", exitRun, "not a time"},
 		{"--env-file nowhere.env app.wasm", exitRun, "nowhere.env"},
 		{"-v d app.wasm", exitRun, "not HOST:GUEST"},
 		{"-v d: app.wasm", exitRun, "names no directory"},
