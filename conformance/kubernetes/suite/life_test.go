@@ -1,6 +1,7 @@
 package suite
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -65,10 +66,15 @@ func TestRestartPolicy(t *testing.T) {
 		p = s.pod("bad", "exit", "5")
 		p.Spec.RestartPolicy = corev1.RestartPolicyAlways
 		s.create(p)
-		p = s.until("bad", "in back-off after a restart", func(p *corev1.Pod) bool {
-			c := status(p)
-			return c.RestartCount >= 1 && c.State.Waiting != nil && c.State.Waiting.Reason == "CrashLoopBackOff"
+		// The state CrashLoopBackOff shows only if something makes kubelet look at the pod while it waits; the event always comes.
+		eventually(t, "kubelet backs off", soon, func() error {
+			events, err := api.CoreV1().Events(s.name).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.name=bad,reason=BackOff"})
+			if err == nil && len(events.Items) == 0 {
+				err = errors.New("no event BackOff")
+			}
+			return err
 		})
+		p = s.until("bad", "restarted", func(p *corev1.Pod) bool { return status(p).RestartCount >= 1 })
 		if last := status(p).LastTerminationState.Terminated; last == nil || last.ExitCode != 5 {
 			t.Errorf("last state %+v, want exit code 5", last)
 		}
