@@ -74,11 +74,22 @@ func TestRestartPolicy(t *testing.T) {
 			}
 			return err
 		})
-		p = s.until("bad", "restarted", func(p *corev1.Pod) bool { return status(p).RestartCount >= 1 })
-		if last := status(p).LastTerminationState.Terminated; last == nil || last.ExitCode != 5 {
-			t.Errorf("last state %+v, want exit code 5", last)
+		s.until("bad", "restarted after exit code 5", func(p *corev1.Pod) bool {
+			last := status(p).LastTerminationState.Terminated
+			return status(p).RestartCount >= 1 && last != nil && last.ExitCode == 5
+		})
+		p = s.pod("once", "once", "/tmp/was-here", "6")
+		p.Spec.RestartPolicy = corev1.RestartPolicyAlways
+		p.Spec.Volumes = []corev1.Volume{{Name: "tmp", VolumeSource: corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}}}
+		p.Spec.Containers[0].VolumeMounts = []corev1.VolumeMount{{Name: "tmp", MountPath: "/tmp"}}
+		s.create(p)
+		p = s.until("once", "running after a restart", func(p *corev1.Pod) bool {
+			return status(p).RestartCount == 1 && status(p).State.Running != nil
+		})
+		if last := status(p).LastTerminationState.Terminated; last == nil || last.ExitCode != 6 {
+			t.Errorf("last state %+v, want exit code 6", last)
 		}
-		if got, want := s.kubectl("logs", "--previous", "bad"), "to stdout\nto stderr\n"; !sameLines(got, want) {
+		if got, want := s.kubectl("logs", "--previous", "once"), "to stdout\nto stderr\n"; !sameLines(got, want) {
 			t.Errorf("previous log %q, want %q", got, want)
 		}
 	})

@@ -19,6 +19,7 @@ var words = map[string]func(args []string) error{
 	"say":   func(args []string) error { fmt.Println(strings.Join(args, " ")); return nil },
 	"env":   func([]string) error { fmt.Println(strings.Join(os.Environ(), "\n")); return nil },
 	"exit":  exit,
+	"once":  once,
 	"sleep": sleep,
 	"count": count,
 	"echo":  echo,
@@ -60,6 +61,17 @@ func exit(args []string) error {
 	fmt.Fprintln(os.Stderr, "to stderr")
 	os.Exit(number(args, 0))
 	return nil
+}
+
+// once is exit until its first argument is a file, and then sleep.
+func once(args []string) error {
+	if _, err := os.Stat(args[0]); err == nil {
+		return sleep(nil)
+	}
+	if err := os.WriteFile(args[0], nil, 0o644); err != nil {
+		return err
+	}
+	return exit(args[1:])
 }
 
 func sleep(args []string) error {
