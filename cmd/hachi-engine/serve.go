@@ -109,6 +109,7 @@ func (s *socket) supervise(ctx context.Context, g *guest.Guest) int {
 	runtime.GOMAXPROCS(processors)
 	// Until now a signal's default action did the same.
 	go interrupt(g, notify())
+	g.Prepare(ctx) // containerd takes its time until it says Start
 	var exit wire.Exit
 	select {
 	case <-begin:

@@ -2,11 +2,12 @@ package artifact
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
 	"os"
-	"unsafe"
 
+	"github.com/tetratelabs/wazero"
 	"golang.org/x/sys/unix"
 
 	"github.com/hachi-run/hachi/runtime/artifact/inside"
@@ -45,11 +46,11 @@ type player struct {
 	h    *layout.Header
 	// head and tail are the sections of those names.
 	head, tail []byte
-	// lazy says that code is mapped after wazero has summed zeros in its place, instead of read.
+	// lazy says that code is mapped after wazero has compiled, instead of read.
 	lazy bool
 
 	asked, stale bool
-	region       []byte
+	standIn      []byte // if lazy: what wazero took for the code
 	rest         []byte
 	step         int
 }
@@ -66,6 +67,9 @@ func (c *player) Get([32]byte) (io.ReadCloser, bool, error) {
 	}
 	c.asked = true
 	c.rest = c.head
+	if c.lazy {
+		c.rest = inside.StandIn(c.head, 1)
+	}
 	return c, true, nil
 }
 
@@ -74,23 +78,11 @@ func (c *player) Close() error { return nil }
 func (c *player) Read(p []byte) (int, error) {
 	if c.step == 0 && len(c.rest) == 0 {
 		c.step = 1
-		code := c.h.Span(layout.Code)
 		c.rest = c.tail
-		if code.Len > 0 {
-			if int64(len(p)) != code.Len {
-				return 0, fmt.Errorf("code of %d bytes read as %d: %w", code.Len, len(p), inside.ErrInternals)
-			}
-			sum := code.Sum
-			if c.lazy {
-				c.region = p
-				sum = c.h.ZeroSum
-				// Best effort: one huge zero page is summed faster than as many small ones.
-				_ = unix.Madvise(p[:len(p):len(p)], unix.MADV_HUGEPAGE)
-			} else if _, err := c.file.ReadAt(p, code.Off); err != nil {
-				return 0, fmt.Errorf("read code: %w", err)
-			}
+		if c.h.Span(layout.Code).Len > 0 {
+			sum, err := c.code(p)
 			c.rest = append(binary.LittleEndian.AppendUint32(nil, sum), c.tail...)
-			return len(p), nil
+			return len(p), err
 		}
 	}
 	if len(c.rest) == 0 {
@@ -101,9 +93,28 @@ func (c *player) Read(p []byte) (int, error) {
 	return n, nil
 }
 
-// settle is called after wazero has compiled: it checks that all went as expected and, if lazy, puts
-// the file's code where wazero saw zeros.
-func (c *player) settle() error {
+// code fills p, wazero's new executable mapping, and returns its checksum.
+func (c *player) code(p []byte) (sum uint32, err error) {
+	code := c.h.Span(layout.Code)
+	want := code.Len
+	if c.lazy {
+		want = 1
+	}
+	switch {
+	case int64(len(p)) != want:
+		return 0, fmt.Errorf("code of %d bytes read as %d: %w", want, len(p), inside.ErrInternals)
+	case c.lazy:
+		c.standIn = p
+		return layout.Sum(p), nil
+	}
+	if _, err := c.file.ReadAt(p, code.Off); err != nil {
+		return 0, fmt.Errorf("read code: %w", err)
+	}
+	return code.Sum, nil
+}
+
+// settle is called after wazero has compiled m: it checks that all went as expected and, if lazy, maps the file's code.
+func (c *player) settle(m wazero.CompiledModule) error {
 	code := c.h.Span(layout.Code)
 	switch {
 	case c.stale:
@@ -115,12 +126,16 @@ func (c *player) settle() error {
 	case !c.lazy:
 		return nil
 	}
-	_, err := unix.MmapPtr(int(c.file.Fd()), code.Off, unsafe.Pointer(&c.region[0]), uintptr(code.Len),
-		unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE|unix.MAP_FIXED)
+	// By the Mmap whose Munmap wazero uses, for that one knows its own mappings only.
+	mapped, err := unix.Mmap(int(c.file.Fd()), code.Off, int(code.Len), unix.PROT_READ|unix.PROT_EXEC, unix.MAP_PRIVATE)
 	if err != nil {
 		return fmt.Errorf("load code: map: %w", err)
 	}
-	return nil
+	unwanted := c.standIn
+	if err = inside.Replace(m, c.standIn, mapped); err != nil {
+		unwanted, err = mapped, fmt.Errorf("load code: %w", err)
+	}
+	return errors.Join(err, unix.Munmap(unwanted))
 }
 
 // mappable says whether the kernel lets f's pages be executed (they cannot on a noexec mount).

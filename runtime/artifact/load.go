@@ -64,6 +64,12 @@ func Load(ctx context.Context, o LoadOptions) (wazero.Runtime, wazero.CompiledMo
 // preempted keep theirs.
 func StartFunction(m api.Module) api.Function { return m.ExportedFunction(rewrite.Start) }
 
+// Inert tells whether instantiating m runs none of its code. When in doubt it is false.
+func Inert(m wazero.CompiledModule) bool {
+	starts, err := inside.Starts(m)
+	return err == nil && !starts
+}
+
 func loadPlain(ctx context.Context, o LoadOptions) (wazero.Runtime, wazero.CompiledModule, error) {
 	if o.Module == nil {
 		return nil, nil, errors.New("load: neither a usable artefact nor a module")
@@ -144,7 +150,7 @@ func loadArtifact(ctx context.Context, o LoadOptions) (wazero.Runtime, wazero.Co
 	rt := wazero.NewRuntimeWithConfig(ctx, o.RuntimeConfig.WithCompilationCache(cache))
 	cm, err := rt.CompileModule(ctx, stub)
 	if err == nil {
-		err = p.settle()
+		err = p.settle(cm)
 	}
 	if err == nil && h.Flags&layout.Preemptible != 0 {
 		err = attach(ctx, rt, o)

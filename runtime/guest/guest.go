@@ -23,7 +23,7 @@ import (
 	"github.com/hachi-run/hachi/runtime/wire"
 )
 
-// Guest is one loaded module. Load makes it, Run runs it once, Close releases it. Stop and SetMemory may be called from any
+// Guest is one loaded module. Load makes it, Prepare saves Run some time, Run runs it once, Close releases it. Stop and SetMemory may be called from any
 // goroutine at any time.
 type Guest struct {
 	name string
@@ -33,7 +33,8 @@ type Guest struct {
 	code             wazero.CompiledModule
 	system           *wasi.System
 	memory           *memory.Allocator
-	profiler         *profiler // nil without a profile
+	profiler         *profiler  // nil without a profile
+	instance         api.Module // nil before Prepare, or if that was not possible
 
 	mu      sync.Mutex
 	late    *time.Timer   // guarded by mu: interrupts the guest; nil before Stop
@@ -87,6 +88,21 @@ func brief(err error) error {
 	return err
 }
 
+// Prepare does what Run would do first and nobody sees. It is called by Run's caller, while there is nothing else to do.
+func (g *Guest) Prepare(ctx context.Context) {
+	if !artifact.Inert(g.code) {
+		return
+	}
+	// Run tries again and says what is wrong.
+	if m, err := g.instantiate(ctx); err == nil {
+		g.instance = m
+	}
+}
+
+func (g *Guest) instantiate(ctx context.Context) (api.Module, error) {
+	return g.memory.Instantiate(ctx, g.rt, g.code, moduleConfig())
+}
+
 // Run runs the guest to its end, or until it is plain that it does not notice that it was stopped; the process should
 // end then. A trap's stack trace goes to the guest's stderr. It is called once.
 func (g *Guest) Run(ctx context.Context) wire.Exit {
@@ -133,11 +149,14 @@ func (g *Guest) trace(trap error) string {
 }
 
 func (g *Guest) call(ctx context.Context) error {
-	mod, err := g.memory.Instantiate(ctx, g.rt, g.code, moduleConfig())
-	if err != nil {
-		return err
+	if g.instance == nil {
+		m, err := g.instantiate(ctx)
+		if err != nil {
+			return err
+		}
+		g.instance = m
 	}
-	for _, f := range []api.Function{artifact.StartFunction(mod), mod.ExportedFunction("_start")} {
+	for _, f := range []api.Function{artifact.StartFunction(g.instance), g.instance.ExportedFunction("_start")} {
 		if f == nil {
 			continue
 		}

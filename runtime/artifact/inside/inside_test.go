@@ -22,7 +22,8 @@ import (
 //	cache.go                                  the cache struct and its field fileCache
 //	internal/filecache                        the interface Cache and its key
 //	internal/engine/wazevo/engine_cache.go    the order and sizes of reads in deserializeCompiledModule, and fileCacheKey
-//	internal/engine/wazevo/engine.go          whether anything but code and offsets is taken from the real module (NewModuleContextOffsetData)
+//	internal/engine/wazevo/engine.go          whether anything but code and offsets is taken from the real module (NewModuleContextOffsetData),
+//	                                          and who keeps an address of a module's code (Replace)
 //	internal/wasm/store.go                    when data segments are applied, and the allocator asked
 //	internal/engine/wazevo/call_engine.go     the stack of a callEngine: when it is grown, cloned or replaced (UseStack)
 //	config.go, internal/wasm/module.go        compiledModule's field module and the section of imports

@@ -21,7 +21,7 @@ import (
 const (
 	// Version changes with every change to this format, to the rewriter, or to the options the
 	// compiler runs with.
-	Version = 3
+	Version = 4
 	// Wazero is the compiler's version. The artefact package tests that go.mod says the same.
 	Wazero = "v1.12.0"
 	// Align is the largest page size of the architectures served (arm64 kernels use up to 64 KiB).
@@ -80,10 +80,6 @@ type Header struct {
 	Size int64
 	// Flags are the writer's; a reader that does not know one must refuse the file.
 	Flags uint32
-	// ZeroSum is the CRC-32C of as many zero bytes as Code has.
-	ZeroSum uint32
-	// CodeSum equals the Code span's Sum; kept apart because wazero checks it too.
-	CodeSum uint32
 
 	spans [numKinds + 1]Span
 }
@@ -106,7 +102,7 @@ func Sum(b []byte) uint32 { return crc32.Checksum(b, castagnoli) }
 // Span returns where section k lies.
 func (h *Header) Span(k Kind) Span { return h.spans[k] }
 
-// marshal layout: magic 8 | version 4 | flags 4 | cpu 8 | size 8 | zerosum 4 | codesum 4 | arch 16 | wazero 32 |
+// marshal layout: magic 8 | version 4 | flags 4 | cpu 8 | size 8 | arch 16 | wazero 32 |
 // key 32 | module 32 | spans 24 each | zeros | crc 4
 func (h *Header) marshal() []byte {
 	b := make([]byte, 0, HeaderSize)
@@ -115,8 +111,6 @@ func (h *Header) marshal() []byte {
 	b = binary.LittleEndian.AppendUint32(b, h.Flags)
 	b = binary.LittleEndian.AppendUint64(b, CPU())
 	b = binary.LittleEndian.AppendUint64(b, uint64(h.Size))
-	b = binary.LittleEndian.AppendUint32(b, h.ZeroSum)
-	b = binary.LittleEndian.AppendUint32(b, h.CodeSum)
 	b = append(b, padded(runtime.GOARCH, 16)...)
 	b = append(b, padded(Wazero, 32)...)
 	b = append(b, h.Key[:]...)
@@ -168,16 +162,15 @@ func parseHeader(page []byte, size int64) (*Header, error) {
 		return nil, fmt.Errorf("CPU features %#x, want %#x: %w", cpu, CPU(), ErrForeign)
 	}
 	h.Size = int64(le.Uint64(page[24:]))
-	h.ZeroSum, h.CodeSum = le.Uint32(page[32:]), le.Uint32(page[36:])
-	if string(page[40:56]) != string(padded(runtime.GOARCH, 16)) || string(page[56:88]) != string(padded(Wazero, 32)) {
-		return nil, fmt.Errorf("%s %s: %w", trimmed(page[40:56]), trimmed(page[56:88]), ErrForeign)
+	if string(page[32:48]) != string(padded(runtime.GOARCH, 16)) || string(page[48:80]) != string(padded(Wazero, 32)) {
+		return nil, fmt.Errorf("%s %s: %w", trimmed(page[32:48]), trimmed(page[48:80]), ErrForeign)
 	}
-	copy(h.Key[:], page[88:])
-	copy(h.Module[:], page[120:])
+	copy(h.Key[:], page[80:])
+	copy(h.Module[:], page[112:])
 	if h.Size != size {
 		return nil, fmt.Errorf("%d bytes, want %d: %w", size, h.Size, ErrCorrupt)
 	}
-	p := page[152:]
+	p := page[144:]
 	for k := range h.spans[1:] {
 		s := Span{Off: int64(le.Uint64(p)), Len: int64(le.Uint64(p[8:])), Sum: uint32(le.Uint64(p[16:]))}
 		p = p[24:]

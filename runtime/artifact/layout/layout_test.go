@@ -47,7 +47,7 @@ func TestWhatIsWrittenIsRead(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.Key != Key("digest") || h.Module != [32]byte{1} || h.Flags != DataImage || h.ZeroSum != Sum(make([]byte, 20000)) {
+	if h.Key != Key("digest") || h.Module != [32]byte{1} || h.Flags != DataImage {
 		t.Errorf("header %+v", h)
 	}
 	for k, want := range map[Kind]string{Stub: "stub", Code: strings.Repeat("code", 5000), Tail: "", Image: "image", Symbols: ""} {

@@ -3,7 +3,6 @@ package layout
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"hash/crc32"
 	"runtime"
 
 	"golang.org/x/sys/cpu"
@@ -42,16 +41,4 @@ func Key(digest string) [32]byte {
 	h.Write(binary.LittleEndian.AppendUint64(nil, CPU()))
 	h.Write(binary.LittleEndian.AppendUint64(nil, Version))
 	return [32]byte(h.Sum(nil))
-}
-
-// zeroSum is the checksum of n zero bytes.
-func zeroSum(n int64) uint32 {
-	zeros := make([]byte, 64<<10)
-	sum := uint32(0)
-	for n > 0 {
-		k := min(n, int64(len(zeros)))
-		sum = crc32.Update(sum, castagnoli, zeros[:k])
-		n -= k
-	}
-	return sum
 }

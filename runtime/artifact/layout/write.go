@@ -48,8 +48,6 @@ func (w *Writer) Finish(flags uint32) error {
 		}
 	}
 	w.h.Size, w.h.Flags = end, flags
-	w.h.CodeSum = w.h.spans[Code].Sum
-	w.h.ZeroSum = zeroSum(w.h.spans[Code].Len)
 	if _, err := w.w.WriteAt(w.h.marshal(), 0); err != nil {
 		return fmt.Errorf("write artefact: %w", err)
 	}
