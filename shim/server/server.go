@@ -23,6 +23,7 @@ import (
 	"github.com/hachi-run/hachi/runtime/cgroup"
 	"github.com/hachi-run/hachi/runtime/engine"
 	"github.com/hachi-run/hachi/runtime/jail"
+	"github.com/hachi-run/hachi/shim/bundle"
 	"github.com/hachi-run/hachi/shim/event"
 	"github.com/hachi-run/hachi/shim/image"
 	"github.com/hachi-run/hachi/shim/linux"
@@ -121,6 +122,7 @@ func Run(ctx context.Context, o Options) error {
 	// Calls outlive ctx: who waits for a container's exit is told it.
 	go func() { served <- s.Serve(context.WithoutCancel(ctx), o.Listener) }()
 	slog.Info("serving pod", "id", o.ID, "namespace", o.Namespace, "address", o.Listener.Addr().String())
+	warm()
 
 	select {
 	case <-ctx.Done():
@@ -135,6 +137,16 @@ func Run(ctx context.Context, o Options) error {
 	flush, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
 	return errors.Join(err, events.Close(flush))
+}
+
+// warm does what the first container would do first, while containerd is on its way to ask for it.
+func warm() {
+	// Before it starts its first process Go tries out with another whether the kernel has pidfds.
+	if p, err := os.FindProcess(os.Getpid()); err == nil {
+		_ = p.Release()
+	}
+	// Decoding makes a table of each type that it meets. The launcher's directory is the first container's bundle.
+	_, _ = bundle.Open(".")
 }
 
 // engineBinary is hachi-engine beside this program.
