@@ -109,11 +109,20 @@ func (l *Layout) Detach(ctx context.Context, id uint64, hooks []Hook, last func(
 	if last != nil {
 		err = last()
 	}
-	return errors.Join(err, l.detach(id, hooks))
+	return errors.Join(err, l.removePins(id, hooks))
 }
 
-// detach ends and unpins links that may be there, and removes the pod's directory if nothing is left in it.
+// detach ends and unpins links that may be there.
 func (l *Layout) detach(id uint64, hooks []Hook) error {
+	var errs []error
+	for _, h := range hooks {
+		errs = append(errs, end(l.Link(id, h.Name)))
+	}
+	return errors.Join(append(errs, l.removePins(id, hooks))...)
+}
+
+// removePins unpins links that have ended, and removes the pod's directory if nothing is left in it.
+func (l *Layout) removePins(id uint64, hooks []Hook) error {
 	var errs []error
 	for _, h := range hooks {
 		errs = append(errs, unpin(l.Link(id, h.Name)))
@@ -134,22 +143,28 @@ func (l *Layout) Remove(ctx context.Context, id uint64) error {
 	var errs []error
 	_ = filepath.WalkDir(l.pod(id), func(path string, e fs.DirEntry, err error) error {
 		if err == nil && !e.IsDir() {
-			errs = append(errs, unpin(path))
+			errs = append(errs, end(path), unpin(path))
 		}
 		return nil
 	})
 	return errors.Join(append(errs, os.RemoveAll(l.pod(id)))...)
 }
 
-// unpin detaches first, for the kernel frees a link some time after its last pin went.
-func unpin(path string) error {
-	if ln, err := link.LoadPinnedLink(path, nil); err == nil {
-		err = ln.Detach()
-		ln.Close()
-		if err != nil && !errors.Is(err, link.ErrNotSupported) {
-			return fmt.Errorf("detach %s: %w", path, err)
-		}
+// end detaches a pinned link, for the kernel frees it some time after its last pin went. What is pinned there may also be
+// a map, or nothing.
+func end(path string) error {
+	ln, err := link.LoadPinnedLink(path, nil)
+	if err != nil {
+		return nil
 	}
+	defer ln.Close()
+	if err := ln.Detach(); err != nil && !errors.Is(err, link.ErrNotSupported) {
+		return fmt.Errorf("detach %s: %w", path, err)
+	}
+	return nil
+}
+
+func unpin(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("unpin: %w", err)
 	}
