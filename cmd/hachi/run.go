@@ -47,7 +47,7 @@ func newRunCommand() *cobra.Command {
 		Long: `Run a Wasm module in a jailed process of its own. Its stdin, stdout, stderr and exit code are the guest's:
 134 is a trap, 128+N a signal, 137 out of memory, 124 the end of --timeout, and 125 a module that could not be run, or a wrong flag.
 
-The guest sees the directories given with -v and nothing else, and gets a listening socket for each -p as descriptor 3
+The guest sees the directories and files given with -v and nothing else, and gets a listening socket for each -p as descriptor 3
 and up (LISTEN_FDS).`,
 		Example: `  hachi run app.wasm one two
   hachi run -e GREETING=hi -v ./data:/data:ro -p 8080 --memory 64Mi --cpus 0.5 server.wasm
@@ -69,7 +69,7 @@ and up (LISTEN_FDS).`,
 	flags.SetInterspersed(false) // what follows the module is the guest's
 	flags.StringArrayVarP(&f.env, "env", "e", nil, "environment variable `NAME=VALUE`, or NAME to take it from here")
 	flags.StringArrayVar(&f.envFiles, "env-file", nil, "`FILE` of lines NAME=VALUE or NAME, before -e")
-	flags.StringArrayVarP(&f.volumes, "volume", "v", nil, "directory `HOST:GUEST[:ro]` for the guest")
+	flags.StringArrayVarP(&f.volumes, "volume", "v", nil, "directory or file `HOST:GUEST[:ro]` for the guest")
 	flags.StringArrayVar(&f.mounts, "mount", nil, "the same as `type=bind,source=HOST,target=GUEST[,readonly]`")
 	flags.StringArrayVarP(&f.ports, "publish", "p", nil, "`[[IP:]PORT:]GUESTPORT` to listen on for the guest")
 	flags.StringVarP(&f.workdir, "workdir", "w", "", "working directory inside the guest")

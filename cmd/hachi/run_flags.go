@@ -135,7 +135,7 @@ func environ(files, flags []string) ([]string, error) {
 // volumeOptions are what may follow HOST:GUEST; all but ro ask for what is so anyway, or for what only containers have.
 var volumeOptions = []string{"ro", "rw", "z", "Z", "cached", "delegated", "consistent"}
 
-// preopens makes the guest's directories of -v flags and of --mount, which says the same in more words.
+// preopens makes the guest's directories and files of -v flags and of --mount, which says the same in more words.
 func preopens(volumes, mounts []string) ([]wire.Preopen, error) {
 	var out []wire.Preopen
 	for _, v := range volumes {
@@ -187,10 +187,11 @@ func mount(flag string) (wire.Preopen, error) {
 	return preopen(host, guest, readOnly)
 }
 
-// preopen gives the guest a directory under any name: a relative one is what the guest's relative paths begin with.
+// preopen gives the guest a directory or a file under any name: a relative one is what the guest's relative paths begin
+// with.
 func preopen(host, guest string, readOnly bool) (wire.Preopen, error) {
 	if host == "" || guest == "" {
-		return wire.Preopen{}, errors.New("names no directory of the host or of the guest")
+		return wire.Preopen{}, errors.New("names nothing of the host or of the guest")
 	}
 	path, err := filepath.Abs(host)
 	if err != nil {
@@ -201,7 +202,10 @@ func preopen(host, guest string, readOnly bool) (wire.Preopen, error) {
 		return wire.Preopen{}, fmt.Errorf("%w (create it first)", err)
 	}
 	if !info.IsDir() {
-		return wire.Preopen{}, fmt.Errorf("%s is not a directory (give the directory it is in)", path)
+		// The guest gets this very file, and no link is followed for it later.
+		if path, err = filepath.EvalSymlinks(path); err != nil {
+			return wire.Preopen{}, err
+		}
 	}
 	return wire.Preopen{Guest: filepath.Clean(guest), Path: path, ReadOnly: readOnly}, nil
 }

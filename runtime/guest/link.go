@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 	"syscall"
@@ -30,11 +31,11 @@ func (g *Guest) link(ctx context.Context, c *wire.Config, listeners []*os.File) 
 		}
 	}()
 	for _, p := range c.Preopens {
-		fd, err := syscall.Open(p.Path, oPath|syscall.O_DIRECTORY|syscall.O_CLOEXEC, 0)
+		open, err := preopen(p)
 		if err != nil {
-			return fmt.Errorf("open directory %s for %s: %w", p.Path, p.Guest, err)
+			return fmt.Errorf("open %s for %s: %w", p.Path, p.Guest, err)
 		}
-		o.Preopens = append(o.Preopens, wasi.Preopen{Guest: p.Guest, Dir: os.NewFile(uintptr(fd), p.Path), ReadOnly: p.ReadOnly})
+		o.Preopens = append(o.Preopens, open)
 	}
 	system, err := wasi.New(o)
 	if err != nil {
@@ -45,6 +46,21 @@ func (g *Guest) link(ctx context.Context, c *wire.Config, listeners []*os.File) 
 		return err
 	}
 	return g.imports()
+}
+
+// preopen opens a directory, or the one that a file is in.
+func preopen(p wire.Preopen) (wasi.Preopen, error) {
+	const flags = oPath | syscall.O_DIRECTORY | syscall.O_CLOEXEC
+	dir, only := p.Path, ""
+	fd, err := syscall.Open(dir, flags, 0)
+	if err == syscall.ENOTDIR {
+		dir, only = filepath.Split(dir)
+		fd, err = syscall.Open(dir, flags, 0)
+	}
+	if err != nil {
+		return wasi.Preopen{}, err
+	}
+	return wasi.Preopen{Guest: p.Guest, Dir: os.NewFile(uintptr(fd), dir), Only: only, ReadOnly: p.ReadOnly}, nil
 }
 
 // imports checks that all that the guest imports is there. wazero would find out too, but only when the guest is to run.

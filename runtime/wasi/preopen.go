@@ -51,7 +51,7 @@ func (s *System) addPreopen(p Preopen) error {
 	if p.Guest == "" || strings.IndexByte(p.Guest, 0) >= 0 {
 		return errors.New("a name must not be empty or contain a NUL byte")
 	}
-	t, err := tree.Open(p.Dir, tree.Options{ReadOnly: p.ReadOnly, Root: p.Guest == "/"})
+	t, err := tree.Open(p.Dir, tree.Options{ReadOnly: p.ReadOnly, Root: p.Guest == "/", Only: p.Only})
 	if err != nil {
 		return err
 	}

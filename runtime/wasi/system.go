@@ -40,13 +40,15 @@ type Options struct {
 	NoNetwork bool
 }
 
-// Preopen is a directory given to the guest.
+// Preopen is a directory given to the guest, or a single file.
 type Preopen struct {
 	// Guest is its name in the guest. In "/" absolute symbolic links mean the preopen itself, as in a
 	// chroot; elsewhere they lead out and are refused.
 	Guest string
 	// Dir is the directory; O_PATH is enough.
 	Dir *os.File
+	// Only, if not empty, is the one file of Dir that the guest gets, under Guest's name.
+	Only string
 	// ReadOnly refuses every change with EROFS.
 	ReadOnly bool
 }

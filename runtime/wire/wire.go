@@ -48,7 +48,7 @@ type Config struct {
 	Cwd string
 	// Module is the guest; nil means that Args is a toolbox command such as `ls /`.
 	Module *Module
-	// Preopens are the directories the guest finds open, after its listeners.
+	// Preopens are the directories and files the guest finds open, after its listeners.
 	Preopens []Preopen
 	// Listeners are the sockets that the engine listens on for the guest, which finds them from 3 on, as LISTEN_FDS
 	// says.
@@ -69,7 +69,7 @@ type Module struct {
 	Compiled bool
 }
 
-// Preopen is a directory given to the guest.
+// Preopen is a directory given to the guest, or a single file.
 type Preopen struct {
 	// Guest is the name that the guest sees, for example "/".
 	Guest string

@@ -118,6 +118,22 @@ func TestWorkingDirectory(t *testing.T) {
 	}
 }
 
+func TestSingleFile(t *testing.T) {
+	module := built(t, "testdata/cwd.c")
+	dir := t.TempDir()
+	for _, name := range []string{"given", "other"} {
+		if err := os.WriteFile(filepath.Join(dir, name), nil, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for name, want := range map[string]string{"/etc/app.conf": "/ file\n", "/etc/other": "/ no file\n", "/etc/app.conf/other": "/ no file\n"} {
+		out, err := hachi(t, "-v", filepath.Join(dir, "given")+":/etc/app.conf:ro", module, name).Output()
+		if err != nil || string(out) != want {
+			t.Errorf("%s: %q, %v; want %q", name, out, err, want)
+		}
+	}
+}
+
 func TestClient(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

@@ -20,6 +20,9 @@ type Entry struct {
 // List calls yield for each entry from position at (0 is the start, others are an Entry's Next) until
 // yield returns false. buf is scratch space, at least 1 KiB.
 func (d *Dir) List(at uint64, buf []byte, yield func(Entry) bool) error {
+	if d.tree.only != "" {
+		return unix.ENOTDIR
+	}
 	if _, err := unix.Seek(d.fd, int64(at), unix.SEEK_SET); err != nil {
 		return listError(err)
 	}

@@ -2,6 +2,7 @@ package tree
 
 import (
 	"errors"
+	"path"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -48,6 +49,12 @@ func (d *Dir) resolve(path string, flags int, mode uint32) (int, error) {
 	if err := check(path); err != nil {
 		return -1, err
 	}
+	if d.tree.only != "" {
+		if !isTop(path) {
+			return -1, unix.ENOTDIR
+		}
+		return d.tree.lookup(d.fd, d.tree.only, flags|unix.O_NOFOLLOW, mode, false)
+	}
 	if d.top {
 		return d.tree.lookup(d.fd, path, flags, mode, d.tree.root)
 	}
@@ -62,6 +69,9 @@ func (d *Dir) resolve(path string, flags int, mode uint32) (int, error) {
 	}
 	return d.tree.lookup(d.tree.top, d.path+"/"+path, flags, mode, d.tree.root)
 }
+
+// isTop tells whether a path that check lets through is one of "." and its other spellings.
+func isTop(name string) bool { return path.Clean(name) == "." }
 
 // stillAt reports whether the directory can still be reached the way it was opened.
 func (d *Dir) stillAt(path string) bool {
@@ -115,6 +125,12 @@ func (t *Tree) lookup(dir int, path string, flags int, mode uint32, asRoot bool)
 func (d *Dir) parent(path string) (fd int, name string, slash bool, err error) {
 	if err := check(path); err != nil {
 		return -1, "", false, err
+	}
+	if d.tree.only != "" {
+		if isTop(path) {
+			return -1, "", false, unix.EBUSY // as with any mount
+		}
+		return -1, "", false, unix.ENOTDIR
 	}
 	trimmed := strings.TrimRight(path, "/")
 	slash = trimmed != path

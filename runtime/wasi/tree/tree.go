@@ -28,6 +28,9 @@ type Options struct {
 	// Root makes the tree's top what "/" means in symbolic links, as in a chroot. Otherwise an absolute
 	// link leads out of the tree and is refused.
 	Root bool
+	// Only, if not empty, is the one file of the directory that the tree has, under the name ".": a file that is
+	// mounted for itself, which cannot be removed or replaced. If it is a symbolic link it is not followed.
+	Only string
 }
 
 // Tree is one confined tree.
@@ -35,6 +38,7 @@ type Tree struct {
 	top      int
 	readOnly bool
 	root     bool
+	only     string
 }
 
 // Open makes a tree of an open directory (O_PATH is enough), which it duplicates: the caller keeps dir.
@@ -43,7 +47,7 @@ func Open(dir *os.File, o Options) (*Tree, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open tree: %s: %w", dir.Name(), err)
 	}
-	t := &Tree{top: -1, readOnly: o.ReadOnly, root: o.Root}
+	t := &Tree{top: -1, readOnly: o.ReadOnly, root: o.Root, only: o.Only}
 	var st unix.Stat_t
 	var failed error
 	err = conn.Control(func(fd uintptr) {
@@ -74,7 +78,11 @@ func (t *Tree) Close() error {
 
 // Top is the tree's uppermost directory.
 func (t *Tree) Top() (*Dir, error) {
-	fd, err := reopen(t.top)
+	open := reopen
+	if t.only != "" {
+		open = asPath // its other files are nobody's business
+	}
+	fd, err := open(t.top)
 	if err != nil {
 		return nil, err
 	}
@@ -99,9 +107,13 @@ func (d *Dir) Close() error { return unix.Close(d.fd) }
 func reopen(fd int) (int, error) {
 	dir, err := openat(fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if errors.Is(err, unix.EACCES) || errors.Is(err, unix.EPERM) {
-		return openat(fd, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+		return asPath(fd)
 	}
 	return dir, err
+}
+
+func asPath(fd int) (int, error) {
+	return openat(fd, ".", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 }
 
 // shut closes a descriptor that nothing was written to: there is no error to be lost.

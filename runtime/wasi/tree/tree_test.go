@@ -422,6 +422,53 @@ func TestReadOnly(t *testing.T) {
 	}
 }
 
+func TestSingleFile(t *testing.T) {
+	resolvers(t, func(t *testing.T) {
+		dir := t.TempDir()
+		for name, text := range map[string]string{"file": "old", "other": ""} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := os.Symlink("other", filepath.Join(dir, "link")); err != nil {
+			t.Fatal(err)
+		}
+		d, w := top(t, dir, Options{Only: "file"}), top(t, t.TempDir(), Options{})
+		if err := opens(w, "new", OpenOptions{Create: true, Write: true}); err != nil {
+			t.Fatal(err)
+		}
+		for _, path := range []string{".", "./", "./."} {
+			if st, err := d.Stat(path, true); err != nil || st.Mode&unix.S_IFMT != unix.S_IFREG || st.Size != 3 {
+				t.Errorf("stat %q: %+v, %v", path, st, err)
+			}
+		}
+		for name, tt := range map[string]struct{ err, want error }{
+			"read":               {opens(d, ".", OpenOptions{Read: true}), nil},
+			"write":              {opens(d, ".", OpenOptions{Write: true, Create: true}), nil},
+			"times":              {d.SetTimes(".", true, [2]unix.Timespec{}), nil},
+			"as directory":       {opens(d, ".", OpenOptions{Directory: true}), unix.ENOTDIR},
+			"neighbour":          {opens(d, "other", OpenOptions{Read: true}), unix.ENOTDIR},
+			"itself by its name": {opens(d, "file", OpenOptions{Read: true}), unix.ENOTDIR},
+			"dots that are none": {opens(d, "...", OpenOptions{Read: true}), unix.ENOTDIR},
+			"above":              {opens(d, "..", OpenOptions{Read: true}), ErrEscape},
+			"new":                {opens(d, "new", OpenOptions{Create: true, Write: true}), unix.ENOTDIR},
+			"unlink":             {d.Unlink("."), unix.EBUSY},
+			"unlink neighbour":   {d.Unlink("other"), unix.ENOTDIR},
+			"replace":            {w.Rename("new", d, "."), unix.EBUSY},
+			"list":               {d.List(0, make([]byte, 1024), func(Entry) bool { return true }), unix.ENOTDIR},
+			"link":               {opens(top(t, dir, Options{Only: "link"}), ".", OpenOptions{Read: true, Follow: true}), unix.ELOOP},
+			"read-only":          {opens(top(t, dir, Options{Only: "file", ReadOnly: true}), ".", OpenOptions{Write: true}), unix.EROFS},
+		} {
+			if !errors.Is(tt.err, tt.want) {
+				t.Errorf("%s: %v, want %v", name, tt.err, tt.want)
+			}
+		}
+		if names, err := os.ReadDir(dir); err != nil || len(names) != 3 {
+			t.Errorf("left %v, %v", names, err)
+		}
+	})
+}
+
 func opens(d *Dir, path string, o OpenOptions) error {
 	n, err := d.Open(path, o)
 	if err == nil {
