@@ -132,7 +132,7 @@ RESULTS := $(BIN)/test.json
 
 .PHONY: test
 test: deps static ## Everything CI runs
-	@$(MAKE) -s --no-print-directory build samples tools kernel guests
+	@$(MAKE) -s --no-print-directory build samples tools kernel guests $(KUBERNETES)/.stamp
 	@unit=$$($(GO) list ./... | grep -v /conformance/); \
 	$(GO) test -race -json -timeout 10m $$(grep -vE '$(NORACE)' <<<"$$unit") > $(RESULTS) || true; \
 	$(GO) test -json -timeout 10m $$(grep -E '$(NORACE)' <<<"$$unit") >> $(RESULTS) || true; \
@@ -185,12 +185,13 @@ guests: samples
 
 comma := ,
 space := $(subst ,, )
-CGROUP2WITH := $(subst $(space),$(comma),bin/containerd-shim-hachi-v1 bin/hachi-shim bin/hachi-engine bin/hachi bin/samples bin/guests bin/tools/containerd-2.4.2)
-CGROUP2RUN  := TestTable|TestPod$$|TestPodBelowSlice|TestPodOutOfMemory|TestPodSurvivesContainerdRestart
+CGROUP2KUBELET := bin/tools/kubernetes-1.36.0/kubelet
+CGROUP2WITH := $(subst $(space),$(comma),bin/containerd-shim-hachi-v1 bin/hachi-shim bin/hachi-engine bin/hachi bin/samples bin/guests bin/tools/containerd-2.4.2 $(CGROUP2KUBELET))
+CGROUP2RUN  := TestTable|TestPod$$|TestPodBelowSlice|TestPodOutOfMemory|TestPodSurvivesContainerdRestart|TestKubelet
 CGROUP2TEST := CGO_ENABLED=0 $(GO) test -count=1 -json -timeout 10m -exec '$(KERNEL)/kernel exec -host runc -with $(CGROUP2WITH)' \
-  -run '$(CGROUP2RUN)' ./conformance/containerd -versions 2.4.2 -kinds wasm
+  -run '$(CGROUP2RUN)' ./conformance/containerd -versions 2.4.2 -kinds wasm -kubelet $(CGROUP2KUBELET)
 .PHONY: test-cgroup2
-test-cgroup2: deps kernel build samples guests $(CONTAINERD2)/.stamp ## The cases under containerd 2.4.2 on a host with cgroup2 alone, which is that machine
+test-cgroup2: deps kernel build samples guests $(CONTAINERD2)/.stamp $(KUBERNETES)/.stamp ## The cases under containerd 2.4.2 on a host with cgroup2 alone, which is that machine
 	@$(CGROUP2TEST) $(ARGS) > $(KERNEL)/cgroup2.json || true
 	@$(GO) run ./conformance/report < $(KERNEL)/cgroup2.json
 

@@ -80,7 +80,9 @@ func newNode(t *testing.T, version string) *node {
 		o.Path = []string{testenv.Bin(t)}
 		c.Handlers = map[string]string{"hachi": "io.containerd.hachi.v1"}
 		if !strings.HasPrefix(version, "1.") {
-			c.Extra = `[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.hachi-sandbox]
+			c.Extra = `[plugins.'io.containerd.cri.v1.runtime'.containerd]
+default_runtime_name = 'hachi'
+[plugins.'io.containerd.cri.v1.runtime'.containerd.runtimes.hachi-sandbox]
 runtime_type = 'io.containerd.hachi.v1'
 sandboxer = 'shim'
 disable_pause_image_pull = true

@@ -52,7 +52,7 @@ func (m machine) try(ctx context.Context) (code int, err error) {
 		"-accel", "tcg,thread=multi",
 		// With cmpxchg16b, this qemu corrupts the slab allocator of some kernels.
 		"-cpu", "max,-cx16",
-		"-smp", "2", "-m", "1024", "-nodefaults", "-no-reboot", "-display", "none",
+		"-smp", "2", "-m", "1536", "-nodefaults", "-no-reboot", "-display", "none",
 		// The first line is the kernel's and init's, the second the test's alone.
 		"-chardev", "stdio,id=test,signal=off", "-chardev", "file,id=console,path=/dev/stderr",
 		"-serial", "chardev:console", "-serial", "chardev:test",
