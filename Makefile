@@ -126,17 +126,18 @@ bench-bpf: ## What accounting and redirection cost, beside nothing and nftables,
 # Without the race detector: what compiles large Wasm modules in Go, which it slows down thirtyfold, and what
 # measures its own time.
 NORACE := /runtime/artifact$$|/runtime/engine$$|/shim/launch$$
-# Every run goes on after a failure, and the report has the last word. -p 1: the packages of conformance start
-# daemons and look for what they leave on one host.
+# Every run goes on after a failure, and the report has the last word. -p 1: these start daemons and look for what
+# is left on the host, where other packages kill servers.
+ALONE := /conformance/|/shim/install$$|/shim/image(/pack)?$$
 RESULTS := $(BIN)/test.json
 
 .PHONY: test
 test: deps static ## Everything CI runs
 	@$(MAKE) -s --no-print-directory build samples tools kernel guests $(KUBERNETES)/.stamp
-	@unit=$$($(GO) list ./... | grep -v /conformance/); \
+	@unit=$$($(GO) list ./... | grep -vE '$(ALONE)'); alone=$$($(GO) list ./... | grep -E '$(ALONE)'); \
 	$(GO) test -race -json -timeout 10m $$(grep -vE '$(NORACE)' <<<"$$unit") > $(RESULTS) || true; \
 	$(GO) test -json -timeout 10m $$(grep -E '$(NORACE)' <<<"$$unit") >> $(RESULTS) || true; \
-	$(GO) test -p 1 -json -timeout 15m -skip '^$(CHARTTEST)' ./conformance/... >> $(RESULTS) || true; \
+	$(GO) test -p 1 -json -timeout 15m -skip '^$(CHARTTEST)' $$alone >> $(RESULTS) || true; \
 	{ $(KERNELTEST) $(KERNELPKG) || true; $(CGROUP2TEST) || true; } | sed 's|"Package":"[^"]*|& on Linux 6.1|' >> $(RESULTS)
 	@for t in test-kubernetes test-chart; do \
 	  $(MAKE) -s --no-print-directory $$t ARGS=-json >> $(RESULTS) || echo '{"Action":"fail","Package":"make '$$t'"}' >> $(RESULTS); \

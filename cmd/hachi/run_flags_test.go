@@ -1,6 +1,7 @@
 package main
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -25,9 +26,8 @@ func TestRunHabits(t *testing.T) {
 		{"--timeout soon app.wasm", exitRun, "not a time"},
 		{"--env-file nowhere.env app.wasm", exitRun, "nowhere.env"},
 		{"-v d app.wasm", exitRun, "not HOST:GUEST"},
-		{"-v d: app.wasm", exitRun, "names no directory"},
+		{"-v d: app.wasm", exitRun, "names nothing"},
 		{"-v d:/d:rx app.wasm", exitRun, "not HOST:GUEST"},
-		{"-v d/f:/f app.wasm", exitRun, "not a directory"},
 		{"--mount type=tmpfs,target=/t app.wasm", exitRun, "type tmpfs is not supported"},
 		{"alpine:3 sh", exitRun, "ctr run"},
 		{"d", exitRun, "a directory, not a module"},
@@ -66,6 +66,20 @@ func TestRunVolumes(t *testing.T) {
 	}{{"/d", true}, {"/e", false}, {".", false}, {"e/f", false}, {"/g", true}} {
 		if got[i].Guest != want.guest || got[i].ReadOnly != want.readOnly || got[i].Path != h.dir+"/d" {
 			t.Errorf("volume %d: got %+v, want %+v", i, got[i], want)
+		}
+	}
+}
+
+func TestRunVolumeOfOneFile(t *testing.T) {
+	h := start(t)
+	h.write(t, "d/f", nil)
+	if err := os.Symlink("d/f", "link"); err != nil {
+		t.Fatal(err)
+	}
+	for _, flag := range []string{"d/f:/etc/f", "link:/etc/f"} {
+		got, err := preopens([]string{flag}, nil)
+		if err != nil || len(got) != 1 || got[0].Path != h.dir+"/d/f" || got[0].Guest != "/etc/f" {
+			t.Errorf("%s: %+v, %v", flag, got, err)
 		}
 	}
 }

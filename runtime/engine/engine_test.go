@@ -110,7 +110,7 @@ func TestRefused(t *testing.T) {
 			"\x07\x0a\x01\x06_start\x00\x01" + emptyBody, nil, "import env.f: not provided (this build serves wasi_snapshot_preview1"},
 		{"preopen is not there", wasmHead + export + emptyBody, func(o *setup) {
 			o.Config.Preopens = []wire.Preopen{{Guest: "/x", Path: "/does/not/exist"}}
-		}, "open directory /does/not/exist for /x"},
+		}, "open /does/not/exist for /x"},
 		{"jail", wasmHead + export + emptyBody, func(o *setup) {
 			o.Config.Jail.Paths = []jail.Path{{Path: "/does/not/exist"}}
 		}, "/does/not/exist"},
