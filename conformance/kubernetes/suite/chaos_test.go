@@ -64,7 +64,7 @@ func TestNodeChaos(t *testing.T) {
 		})
 	}
 	t.Run("reboot", func(t *testing.T) {
-		before := nodePID()
+		before, olds := nodePID(), containerIDs(spaces)
 		if err := syscall.Kill(before, syscall.SIGKILL); err != nil {
 			t.Fatal(err)
 		}
@@ -74,9 +74,8 @@ func TestNodeChaos(t *testing.T) {
 			}
 			return nil
 		})
-		for _, s := range spaces {
-			old := status(s.get("web")).ContainerID
-			s.until("web", "running again", func(p *corev1.Pod) bool { c := status(p); return c.Ready && c.ContainerID != old })
+		for i, s := range spaces {
+			s.until("web", "running again", func(p *corev1.Pod) bool { c := status(p); return c.Ready && c.ContainerID != olds[i] })
 			eventually(t, "answer of "+s.kind.name, soon, func() error { _, err := s.ask(s.get("web"), "/"); return err })
 		}
 		spaces[0].kubectl("-n", "kube-system", "rollout", "status", "deployment/coredns", "--timeout=180s")
