@@ -45,10 +45,11 @@ func newRunCommand() *cobra.Command {
 		Use:   "run [flags] MODULE [ARG...]",
 		Short: "Run a Wasm module here, as an ordinary user, without containerd",
 		Long: `Run a Wasm module in a jailed process of its own. Its stdin, stdout, stderr and exit code are the guest's:
-134 is a trap, 128+N a signal, 137 out of memory, 124 the end of --timeout, and 125 a module that could not be run, or a wrong flag.
+134 is a trap, 128+N a signal, 137 out of memory, 124 the end of --timeout, and 125 a module that could not be run or a
+wrong flag.
 
-The guest sees the directories and files given with -v and nothing else, and gets a listening socket for each -p as descriptor 3
-and up (LISTEN_FDS).`,
+The guest sees the directories and files given with -v and nothing else, and gets a listening socket for each -p as
+descriptor 3 and up (LISTEN_FDS).`,
 		Example: `  hachi run app.wasm one two
   hachi run -e GREETING=hi -v ./data:/data:ro -p 8080 --memory 64Mi --cpus 0.5 server.wasm
   hachi run --profile cpu.pprof app.wasm && go tool pprof -top cpu.pprof`,

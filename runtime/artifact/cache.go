@@ -40,6 +40,9 @@ func (c *recorder) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// standInLen is the length of what stands in for code that is mapped, in bytes.
+const standInLen = 1
+
 // player is the planted cache of an engine: it answers the first question with an artefact's code.
 type player struct {
 	file *os.File
@@ -68,7 +71,7 @@ func (c *player) Get([32]byte) (io.ReadCloser, bool, error) {
 	c.asked = true
 	c.rest = c.head
 	if c.lazy {
-		c.rest = inside.StandIn(c.head, 1)
+		c.rest = inside.StandIn(c.head, standInLen)
 	}
 	return c, true, nil
 }
@@ -98,7 +101,7 @@ func (c *player) code(p []byte) (sum uint32, err error) {
 	code := c.h.Span(layout.Code)
 	want := code.Len
 	if c.lazy {
-		want = 1
+		want = standInLen
 	}
 	switch {
 	case int64(len(p)) != want:

@@ -23,8 +23,8 @@ import (
 	"github.com/hachi-run/hachi/runtime/wire"
 )
 
-// Guest is one loaded module. Load makes it, Prepare saves Run some time, Run runs it once, Close releases it. Stop and SetMemory may be called from any
-// goroutine at any time.
+// Guest is one loaded module. Load makes it, Prepare saves Run some time, Run runs it once, Close releases it. Stop and
+// SetMemory may be called from any goroutine at any time.
 type Guest struct {
 	name string
 	// module and artifact stay open for the image of the guest's memory and for the names in a trap's trace.

@@ -133,7 +133,7 @@ func Run(ctx context.Context, o Options) error {
 	router.Close()
 	box.Close()
 	calls.drain()
-	_ = s.Close() // the listener is closed, or was already
+	_ = s.Close() // its error is the listener's, which Serve closes too
 	flush, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
 	return errors.Join(err, events.Close(flush))

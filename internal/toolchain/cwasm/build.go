@@ -64,8 +64,8 @@ func build(ctx context.Context, o Options) error {
 	if err := unpack(tmp); err != nil {
 		return err
 	}
-	// Ours are compiled apart, so that the program's flags are not for them. They are linked as an object, and the linker
-	// drops what nobody calls.
+	// Ours are compiled apart, so that the program's flags are not for them. They are linked as objects, and the linker
+	// drops what nobody calls; main's caller calls cwd.c.
 	objects, err := compileLibc(ctx, clang, tmp)
 	if err != nil {
 		return err
@@ -76,7 +76,7 @@ func build(ctx context.Context, o Options) error {
 	return run(ctx, clang, o.Stdout, o.Stderr, args...)
 }
 
-// compileLibc also finds out whether this clang has what it needs.
+// compileLibc compiles our part of libc, and so finds out whether this clang has what it needs.
 func compileLibc(ctx context.Context, clang, dir string) (objects []string, err error) {
 	sources, err := filepath.Glob(filepath.Join(dir, "*.c"))
 	if err != nil {

@@ -17,8 +17,8 @@ func StandIn(head []byte, n int) []byte {
 }
 
 // Replace gives m other machine code than what wazero read into standIn, which was a mapping of its own and is m's no
-// more: the caller unmaps it. code must be executable, and a mapping too, by unix.Mmap, for closing m unmaps it. m's runtime has
-// compiled nothing else with code in it, and m has no instance yet.
+// more: the caller unmaps it. code must be executable, and a mapping of unix.Mmap too, for closing m unmaps it. m's
+// runtime has compiled nothing else with code in it, and m has no instance yet.
 //
 // Wazero sums all code that it reads, 2 ms for 20 MB. This is how a file's code is mapped without a look at it.
 //
@@ -27,26 +27,14 @@ func StandIn(head []byte, n int) []byte {
 // source map holds addresses, which move along.
 func Replace(m wazero.CompiledModule, standIn, code []byte) error {
 	bad := func(what string) error { return fmt.Errorf("replace code: %s: %w", what, ErrInternals) }
-	v := reflect.ValueOf(m)
-	for _, field := range []string{"compiledEngine", "sortedCompiledModules"} {
-		for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
-			v = v.Elem()
-		}
-		if v.Kind() != reflect.Struct {
-			return bad("no field " + field)
-		}
-		v = v.FieldByName(field)
-	}
-	if v.Kind() != reflect.Slice || v.Len() != 1 || v.Index(0).Kind() != reflect.Pointer {
+	modules := field(reflect.ValueOf(m), "compiledEngine", "sortedCompiledModules")
+	if modules.Kind() != reflect.Slice || modules.Len() != 1 {
 		return bad("not one module with code")
 	}
-	compiled := v.Index(0).Elem()
-	held, sources := compiled.FieldByName("executables"), compiled.FieldByName("sourceMap")
-	if held.Kind() != reflect.Pointer || held.Elem().Kind() != reflect.Struct || sources.Kind() != reflect.Struct {
-		return bad("fields executables and sourceMap")
-	}
-	executable, addresses := held.Elem().FieldByName("executable"), sources.FieldByName("executableOffsets")
-	if !executable.IsValid() || executable.Type() != reflect.TypeFor[[]byte]() || !addresses.IsValid() || addresses.Type() != reflect.TypeFor[[]uintptr]() {
+	executable := field(modules.Index(0), "executables", "executable")
+	addresses := field(modules.Index(0), "sourceMap", "executableOffsets")
+	if !executable.IsValid() || executable.Type() != reflect.TypeFor[[]byte]() ||
+		!addresses.IsValid() || addresses.Type() != reflect.TypeFor[[]uintptr]() {
 		return bad("fields executable and executableOffsets")
 	}
 	if executable.Len() != len(standIn) || executable.UnsafePointer() != unsafe.Pointer(unsafe.SliceData(standIn)) {
@@ -54,8 +42,9 @@ func Replace(m wazero.CompiledModule, standIn, code []byte) error {
 	}
 	*(*[]byte)(unsafe.Pointer(executable.UnsafeAddr())) = code
 	moved := uintptr(unsafe.Pointer(unsafe.SliceData(code))) - uintptr(unsafe.Pointer(unsafe.SliceData(standIn)))
-	for i := range *(*[]uintptr)(unsafe.Pointer(addresses.UnsafeAddr())) {
-		(*(*[]uintptr)(unsafe.Pointer(addresses.UnsafeAddr())))[i] += moved
+	sources := *(*[]uintptr)(unsafe.Pointer(addresses.UnsafeAddr()))
+	for i := range sources {
+		sources[i] += moved
 	}
 	return nil
 }

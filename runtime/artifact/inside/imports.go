@@ -25,7 +25,7 @@ type Import struct {
 // Imports lists all that a module imports, of which wazero's own methods tell functions and memories only. It relies
 // on a compiledModule's field module and a Module's ImportSection (config.go, internal/wasm/module.go).
 func Imports(m wazero.CompiledModule) ([]Import, error) {
-	v := section(m, "ImportSection")
+	v := field(reflect.ValueOf(m), "module", "ImportSection")
 	if v.Kind() != reflect.Slice {
 		return nil, fmt.Errorf("list imports: no list: %w", ErrInternals)
 	}
@@ -43,24 +43,9 @@ func Imports(m wazero.CompiledModule) ([]Import, error) {
 // Starts tells whether a module has a start function, which runs when it is instantiated. It relies on a Module's
 // StartSection, an index or nil.
 func Starts(m wazero.CompiledModule) (bool, error) {
-	v := section(m, "StartSection")
+	v := field(reflect.ValueOf(m), "module", "StartSection")
 	if v.Kind() != reflect.Pointer {
 		return false, fmt.Errorf("find start function: no index: %w", ErrInternals)
 	}
 	return !v.IsNil(), nil
-}
-
-// section is a field of a compiled module's Module; the zero Value if there is none.
-func section(m wazero.CompiledModule, name string) reflect.Value {
-	v := reflect.ValueOf(m)
-	for _, field := range []string{"module", name} {
-		if v.Kind() == reflect.Pointer {
-			v = v.Elem()
-		}
-		if v.Kind() != reflect.Struct {
-			return reflect.Value{}
-		}
-		v = v.FieldByName(field)
-	}
-	return v
 }

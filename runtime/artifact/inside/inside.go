@@ -22,6 +22,20 @@ import (
 // ErrInternals says that wazero does not look like the version this package was written for.
 var ErrInternals = errors.New("wazero's internals differ from " + layout.Wazero)
 
+// field goes from v along fields, through pointers and interfaces; the zero Value if there is no way.
+func field(v reflect.Value, names ...string) reflect.Value {
+	for _, name := range names {
+		for v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface {
+			v = v.Elem()
+		}
+		if v.Kind() != reflect.Struct {
+			return reflect.Value{}
+		}
+		v = v.FieldByName(name)
+	}
+	return v
+}
+
 // FileCache is wazero's internal interface filecache.Cache. What passes through it is written by
 // serializeCompiledModule and read by deserializeCompiledModule (internal/engine/wazevo/engine_cache.go): magic,
 // version, function offsets, code length, code, CRC-32C if there is code, source map, catch clauses. The code is read by
