@@ -222,13 +222,19 @@ func (s *stream) await(t *testing.T, text string) {
 // eventually waits until f has no objection.
 func eventually(t *testing.T, what string, f func() error) {
 	t.Helper()
+	within(t, patience, what, f)
+}
+
+// within is eventually with a patience of its own, in which it tries 4000 times at most.
+func within(t *testing.T, limit time.Duration, what string, f func() error) {
+	t.Helper()
 	var err error
-	for deadline := time.Now().Add(patience); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+	for deadline := time.Now().Add(limit); time.Now().Before(deadline); time.Sleep(limit / 4000) {
 		if err = f(); err == nil {
 			return
 		}
 	}
-	t.Fatalf("%s: not within %v: %v", what, patience, err)
+	t.Fatalf("%s: not within %v: %v", what, limit, err)
 }
 
 // command runs a program of the machine and fails the test when it fails.

@@ -61,6 +61,7 @@ func writeImage(to string, p payload) (err error) {
 	}
 	a.file("etc/hosts", []byte("127.0.0.1 localhost\n"))
 	a.file("etc/hostname", []byte("machine\n"))
+	// What a kubelet reads.
 	a.file("etc/machine-id", []byte("0123456789abcdef0123456789abcdef\n"))
 	a.file("etc/passwd", []byte("root:x:0:0:root:/root:/bin/sh\n"))
 	a.file("etc/group", []byte("root:x:0:\n"))

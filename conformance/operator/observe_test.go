@@ -3,6 +3,7 @@ package operator
 import (
 	"bufio"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -16,8 +17,11 @@ import (
 
 	"github.com/prometheus/common/expfmt"
 	"github.com/prometheus/common/model"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 
 	"github.com/hachi-run/hachi/internal/testenv/daemon"
+	"github.com/hachi-run/hachi/shim/agent/flowpb"
 )
 
 // calls is how many connections the tests make.
@@ -264,6 +268,9 @@ func TestAgent(t *testing.T) {
 		if got := accepted(); got != made {
 			t.Errorf("%v connections accepted, want %v", got, made)
 		}
+		if got := s.called(t, strings.TrimPrefix(url, "http://"), "web"); got != int(made) {
+			t.Errorf("gRPC knows of %d connections, want %v", got, made)
+		}
 		sent := s.metric(t, url, "hachi_container_network_transmit_bytes_total", "web")
 		if sent <= 0 || s.metric(t, url, "hachi_container_memory_usage_bytes", "web") <= 0 || s.metric(t, url, "hachi_container_cpu_usage_seconds_total", "web") <= 0 {
 			t.Error("traffic, memory or CPU is missing")
@@ -299,6 +306,32 @@ func TestAgent(t *testing.T) {
 			}
 		}
 	})
+}
+
+// called asks the agent by gRPC how often a pod's connections were accepted and went well.
+func (s *site) called(t *testing.T, address, pod string) (n int) {
+	t.Helper()
+	conn, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	flows, err := flowpb.NewFlowsClient(conn).Stream(t.Context(), &flowpb.StreamRequest{Pod: pod, Namespace: s.namespace})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for {
+		f, err := flows.Recv()
+		if errors.Is(err, io.EOF) {
+			return n
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if f.GetKind() == "conn" && f.GetDirection() == "in" && f.GetVerdict() == "ok" {
+			n++
+		}
+	}
 }
 
 // scan sends lines until there are no more, and closes the channel.

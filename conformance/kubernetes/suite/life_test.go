@@ -66,7 +66,8 @@ func TestRestartPolicy(t *testing.T) {
 		p = s.pod("bad", "exit", "5")
 		p.Spec.RestartPolicy = corev1.RestartPolicyAlways
 		s.create(p)
-		// The state CrashLoopBackOff shows only if something makes kubelet look at the pod while it waits; the event always comes.
+		// The state CrashLoopBackOff shows only if something makes kubelet look at the pod while it waits. The event
+		// always comes.
 		eventually(t, "kubelet backs off", soon, func() error {
 			events, err := api.CoreV1().Events(s.name).List(ctx, metav1.ListOptions{FieldSelector: "involvedObject.name=bad,reason=BackOff"})
 			if err == nil && len(events.Items) == 0 {
