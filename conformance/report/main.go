@@ -1,5 +1,6 @@
-// Command report reads what `go test -json` wrote and says it in few words: a line per package, the whole
-// output of what failed, then every skip with its reason, then the counts. It exits with 1 if anything failed.
+// Command report reads what `go test -json` wrote and says it in few words: a line per package and per test that failed,
+// then every skip with its reason, then the whole output of what failed, then the counts. Failures come last because
+// the end is what one sees, and often all that is kept. It exits with 1 if anything failed.
 package main
 
 import (
@@ -29,6 +30,7 @@ type report struct {
 	output                   map[string][]string // of a test or package, until it is known to be worth showing
 	passed, failed, packages int
 	broken                   []string
+	failures                 strings.Builder     // the output of what failed
 	skips                    map[string][]string // reason -> tests
 }
 
@@ -74,15 +76,16 @@ func (r *report) add(e event) {
 		}
 		delete(r.output, key)
 	case "fail":
+		name := short(e.Package)
 		if e.Test != "" {
 			r.failed++
-			fmt.Fprintf(r.w, "FAIL  %7.1fs  %s %s\n", e.Elapsed, short(e.Package), e.Test)
+			name += " " + e.Test
 		} else {
-			r.broken = append(r.broken, short(e.Package))
-			fmt.Fprintf(r.w, "FAIL  %7.1fs  %s\n", e.Elapsed, short(e.Package))
+			r.broken = append(r.broken, name)
 		}
-		for _, line := range r.output[key] {
-			fmt.Fprint(r.w, "      ", line)
+		fmt.Fprintf(r.w, "FAIL  %7.1fs  %s\n", e.Elapsed, name)
+		if output := r.output[key]; len(output) > 0 {
+			fmt.Fprintf(&r.failures, "  %s\n      %s", name, strings.Join(output, "      "))
 		}
 		delete(r.output, key)
 	}
@@ -103,6 +106,9 @@ func (r *report) end() int {
 		if more := len(tests) - 5; more > 0 {
 			fmt.Fprintf(r.w, "    and %d more\n", more)
 		}
+	}
+	if r.failures.Len() > 0 {
+		fmt.Fprint(r.w, "\nFailed:\n", r.failures.String())
 	}
 	verdict, code := "PASS", 0
 	if r.failed+r.passed == 0 {

@@ -26,7 +26,7 @@ func TestReport(t *testing.T) {
 		has, hasNot []string
 	}{
 		{"good", stream, 0, []string{"needs root: run make test as root\n    a TestRoot", "1 passed, 0 failed, 1 skipped", "\nPASS\n"}, []string{"never shown", "FAIL"}},
-		{"bad", stream + failure, 1, []string{"got 1, want 2", "1 passed, 1 failed, 1 skipped", "FAIL: b"}, nil},
+		{"bad", stream + failure, 1, []string{"TestRoot\n\nFailed:\n  b TestBad\n          b_test.go:3: got 1, want 2\n\n1 passed, 1 failed, 1 skipped", "FAIL: b"}, nil},
 		{"package that fails outside of its tests", stream + `{"Action":"fail","Package":"c","Elapsed":1}`, 1, []string{"FAIL: c"}, nil},
 		{"nothing ran", "", 1, []string{"no test ran"}, nil},
 	} {

@@ -85,18 +85,28 @@ func removeChildren(dir string, deadline time.Time) error {
 	return nil
 }
 
-// killCgroup sends SIGKILL to the processes in a cgroup.
-func killCgroup(dir string) {
+// emptyCgroup kills the processes in a cgroup and waits for their end until deadline. Somebody else reaps them: a
+// zombie is in no cgroup.procs.
+func emptyCgroup(dir string, deadline time.Time) {
+	for pause := time.Millisecond; killCgroup(dir) > 0 && time.Now().Before(deadline); pause = min(2*pause, 20*time.Millisecond) {
+		time.Sleep(pause)
+	}
+}
+
+// killCgroup sends SIGKILL to the processes in a cgroup, and returns how many it still has.
+func killCgroup(dir string) int {
 	thaw(dir)
 	writeControl(filepath.Join(dir, "cgroup.kill"), "1") // cgroup2, Linux 5.14
 	b, err := readFile(filepath.Join(dir, "cgroup.procs"), 1<<20)
 	if err != nil {
-		return
+		return 0
 	}
+	processes := bytes.Fields(b)
 	for _, field := range bytes.Fields(b) {
 		// 0 stands for a process of a pid namespace above ours; for kill it would mean ourselves.
 		if pid, err := strconv.Atoi(string(field)); err == nil && pid > 1 && pid != os.Getpid() {
 			_ = syscall.Kill(pid, syscall.SIGKILL)
 		}
 	}
+	return len(processes)
 }

@@ -21,17 +21,17 @@ func (l *Launcher) collect(f *flags, left *Leftovers, deadline time.Time) error 
 	if !l.booked(left.Cgroups) {
 		return nil
 	}
+	if most := time.Now().Add(collectTimeout); most.Before(deadline) {
+		deadline = most
+	}
 	for _, dir := range left.Cgroups {
-		killCgroup(dir) // what its processes still do would be in nobody's account
+		emptyCgroup(dir, deadline) // what its processes still do would be in nobody's account
 	}
 	args := []string{l.Server, "-namespace", f.namespace, "-id", f.id, "collect"}
 	// Its words go where ours go, but not into the answer.
 	pid, err := syscall.ForkExec(l.Server, args, &syscall.ProcAttr{Env: l.Env, Files: []uintptr{^uintptr(0), 2, 2}})
 	if err != nil {
 		return fail("close account", l.Server, err, installHint)
-	}
-	if most := time.Now().Add(collectTimeout); most.Before(deadline) {
-		deadline = most
 	}
 	for pause := time.Millisecond; ; pause = min(2*pause, 20*time.Millisecond) {
 		var status syscall.WaitStatus
