@@ -52,7 +52,7 @@ func (g *Group) create() error {
 		tree := g.m.host.v1[i]
 		var fill func(string) error
 		if slices.Contains(tree.controllers, "cpuset") {
-			fill = inheritCpuset
+			fill = func(dir string) error { return inheritCpuset(tree.dir, dir) }
 		}
 		if err := g.makeOne(tree.dir, dir, fill); err != nil {
 			return err

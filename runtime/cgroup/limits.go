@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"strconv"
 
 	"github.com/containerd/errdefs"
@@ -139,10 +140,17 @@ func (g *Group) applyCpuset(r *specs.LinuxResources) error {
 	return nil
 }
 
-// inheritCpuset fills a new v1 cpuset, which starts without processors and takes no process until it has some.
-func inheritCpuset(dir string) error {
+// inheritCpuset fills a new v1 cpuset, which starts without processors and takes no process until it has some. A group
+// above it that another pod has made just now may still be without: whoever needs it first fills it.
+func inheritCpuset(root, dir string) error {
+	parent := filepath.Dir(dir)
 	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
-		above, err := read(dir+"/..", file)
+		above, err := read(parent, file)
+		if err == nil && above == "" && parent != root {
+			if err = inheritCpuset(root, parent); err == nil {
+				above, err = read(parent, file)
+			}
+		}
 		if err != nil {
 			return err
 		}

@@ -85,6 +85,38 @@ func TestLimitsV1(t *testing.T) {
 	expect("pids", "pids.max", "max")
 }
 
+// A group that another pod has made a moment ago has no processors yet.
+func TestCpusetBelowOneNotYetFilled(t *testing.T) {
+	m := v1Manager(t)
+	i := slices.IndexFunc(m.host.v1, func(tree hierarchy) bool { return slices.Contains(tree.controllers, "cpuset") })
+	if i < 0 {
+		t.Fatal("this machine has no cpuset controller")
+	}
+	above := filepath.Join(m.host.v1[i].dir, testParent, "unfilled", "above")
+	if err := os.MkdirAll(above, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	g, err := m.Create(testParent+"/unfilled/above/group", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		for _, dir := range g.Dirs() {
+			removeDir(filepath.Dir(filepath.Dir(dir)), time.Now())
+		}
+	}()
+	dir, _ := g.dir("cpuset")
+	for _, file := range []string{"cpuset.cpus", "cpuset.mems"} {
+		want, err := read(m.host.v1[i].dir, file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, err := read(dir, file); err != nil || got != want {
+			t.Errorf("%s %q, %v; want %q", file, got, err, want)
+		}
+	}
+}
+
 func TestLimitErrorsUndoCreate(t *testing.T) {
 	m := v1Manager(t)
 	path := testParent + "/refused"
