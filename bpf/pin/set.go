@@ -37,7 +37,7 @@ type Hook struct {
 }
 
 func (l *Layout) programs(s Set) string {
-	sum := crc32.Checksum(s.Object, crc32.MakeTable(crc32.Castagnoli))
+	sum := crc32.ChecksumIEEE(s.Object)
 	return filepath.Join(l.dir, "prog", fmt.Sprintf("%s-%08x", s.Name, sum))
 }
 

@@ -6,13 +6,18 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
 )
 
-// maxExits is how many exit records a node keeps; the oldest go first.
-const maxExits = 1000
+const (
+	// maxExits is how many exit records a node keeps; the oldest go first.
+	maxExits = 1000
+	// moreExits is how many more may be there until those go: to sort them all takes longer than to write one.
+	moreExits = 64
+)
 
 // Exit is the record of a container that has ended: its last reading.
 type Exit struct {
@@ -42,14 +47,16 @@ func (l *Ledger) Leave(cgroup uint64, final Tally) error {
 // record writes an exit record unless there is one of the same container.
 func (l *Ledger) record(x Exit) error {
 	dir := filepath.Join(l.dir, exitsDir)
-	names, err := list(dir)
+	names, err := unsorted(dir)
 	if err != nil {
 		return err
 	}
 	mine := "-" + strconv.FormatUint(x.CgroupID, 10) + suffix
 	for _, name := range names {
-		var old Exit
-		if strings.HasSuffix(name, mine) && read(filepath.Join(dir, name), &old) == nil && old.Started.Equal(x.Started) {
+		if !strings.HasSuffix(name, mine) {
+			continue
+		}
+		if old, err := readExit(filepath.Join(dir, name)); err == nil && old.Started.Equal(x.Started) {
 			return nil
 		}
 	}
@@ -57,11 +64,14 @@ func (l *Ledger) record(x Exit) error {
 	if err := write(filepath.Join(dir, fmt.Sprintf("%020d%s", x.Ended.UnixNano(), mine)), x); err != nil {
 		return err
 	}
-	for len(names) >= maxExits {
-		if err := os.Remove(filepath.Join(dir, names[0])); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if len(names) < maxExits+moreExits {
+		return nil
+	}
+	slices.Sort(names)
+	for _, name := range names[:len(names)+1-maxExits] {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return err
 		}
-		names = names[1:]
 	}
 	return nil
 }
@@ -74,6 +84,7 @@ func (l *Ledger) Exited() ([]Exit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read ledger: %w", err)
 	}
+	names = names[max(0, len(names)-maxExits):]
 	var exits []Exit
 	var errs []error
 	for _, name := range names {

@@ -101,6 +101,12 @@ func (l *Ledger) path(cgroup uint64) string {
 
 // list names the finished files of a directory in order; a directory that is not there has none.
 func list(dir string) ([]string, error) {
+	names, err := unsorted(dir)
+	slices.Sort(names)
+	return names, err
+}
+
+func unsorted(dir string) ([]string, error) {
 	d, err := os.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -113,9 +119,7 @@ func list(dir string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasSuffix(n, suffix) })
-	slices.Sort(names)
-	return names, nil
+	return slices.DeleteFunc(names, func(n string) bool { return !strings.HasSuffix(n, suffix) }), nil
 }
 
 // write makes or replaces a file of the ledger. A reader sees the old one or the whole new one.

@@ -100,15 +100,19 @@ func TestARecordIsWrittenOnce(t *testing.T) {
 func TestTheOldestRecordsGo(t *testing.T) {
 	l := open(t)
 	begin := time.Now()
-	for i := range maxExits + 10 {
+	const all = maxExits + moreExits + 10
+	for i := range all {
 		x := Exit{Tally: Tally{Reading: Reading{ID: fmt.Sprint(i)}}, CgroupID: uint64(i + 1), Started: begin, Ended: begin.Add(time.Duration(i))}
 		if err := l.record(x); err != nil {
 			t.Fatal(err)
 		}
 	}
 	exits, err := l.Exited()
-	if err != nil || len(exits) != maxExits || exits[0].ID != "10" || exits[maxExits-1].ID != fmt.Sprint(maxExits+9) {
+	if err != nil || len(exits) != maxExits || exits[0].ID != fmt.Sprint(all-maxExits) || exits[maxExits-1].ID != fmt.Sprint(all-1) {
 		t.Errorf("%d records from %+v, %v", len(exits), exits[:min(1, len(exits))], err)
+	}
+	if files, err := list(filepath.Join(l.dir, exitsDir)); err != nil || len(files) > maxExits+moreExits {
+		t.Errorf("%d files, %v", len(files), err)
 	}
 }
 
