@@ -67,7 +67,7 @@ func (s *server) start() (pid int, err error) {
 	defer syscall.Close(null)
 	attr := &syscall.ProcAttr{
 		Dir:   s.dir,
-		Env:   s.env,
+		Env:   onOneProcessor(s.env),
 		Files: []uintptr{uintptr(null), uintptr(null), uintptr(null), uintptr(s.socket)},
 		Sys:   &syscall.SysProcAttr{Setsid: true},
 	}
@@ -96,6 +96,19 @@ func (s *server) start() (pid int, err error) {
 	}()
 	<-done
 	return pid, err
+}
+
+// onOneProcessor says to Go's runtime in a server, which mostly waits, that one processor is enough: more would only spin
+// while one of its threads starts a process, in every pod of a node.
+func onOneProcessor(env []string) []string {
+	const name = "GOMAXPROCS="
+	one := make([]string, 0, len(env)+1)
+	for _, v := range env {
+		if !strings.HasPrefix(v, name) {
+			one = append(one, v)
+		}
+	}
+	return append(one, name+"1")
 }
 
 // died reports why a server that start returned is not running any more, or nil if it is.
