@@ -8,11 +8,9 @@ import (
 	"os"
 	"path"
 
-	"github.com/containerd/containerd/api/services/content/v1"
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
-	"google.golang.org/grpc"
 
 	"github.com/hachi-run/hachi/shim/image/layout"
 )
@@ -93,27 +91,22 @@ func (s *store) file(d ocispec.Descriptor) (*os.File, error) {
 
 // receive copies a blob from containerd's content service, at most its size and one byte.
 func (s *store) receive(ctx context.Context, d ocispec.Descriptor, to io.WriterAt) error {
-	err := s.ask(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
-		stream, err := content.NewContentClient(conn).Read(ctx, &content.ReadContentRequest{Digest: string(d.Digest)})
-		if err != nil {
-			return err
-		}
-		for offset := int64(0); ; {
-			reply, err := stream.Recv()
-			if errors.Is(err, io.EOF) {
-				return nil
-			}
+	err := s.ask(ctx, func(ctx context.Context) error {
+		offset := int64(0)
+		return s.call(ctx, contentRead, request(string(d.Digest)), func(message []byte) error {
+			data, err := parseData(message)
 			if err != nil {
 				return err
 			}
-			if offset+int64(len(reply.Data)) > d.Size {
+			if offset+int64(len(data)) > d.Size {
 				return layout.Damaged("has more than %d bytes", d.Size)
 			}
-			if _, err := to.WriteAt(reply.Data, offset); err != nil {
+			if _, err := to.WriteAt(data, offset); err != nil {
 				return err
 			}
-			offset += int64(len(reply.Data))
-		}
+			offset += int64(len(data))
+			return nil
+		})
 	})
 	if errdefs.IsNotFound(err) {
 		return fmt.Errorf("%w (the image is incomplete: pull or import it again; an import needs --all-platforms)", err)

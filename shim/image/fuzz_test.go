@@ -1,7 +1,11 @@
 package image
 
 import (
+	"bytes"
 	"encoding/json"
+	"errors"
+	"io"
+	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
@@ -11,6 +15,8 @@ import (
 	"github.com/containerd/containerd/api/types"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 )
 
 // FuzzSpec gives the reader of OCI specs and mounts strange ones; whatever it opens must lie in the
@@ -72,6 +78,36 @@ func FuzzSpec(f *testing.F) {
 		}
 		if file.info.Mode&unix.S_IFMT != unix.S_IFREG {
 			t.Errorf("%s: mode %o", raw, file.info.Mode)
+		}
+	})
+}
+
+// FuzzReply gives the readers of containerd's replies strange ones: they answer, or say that they cannot.
+func FuzzReply(f *testing.F) {
+	image := request("\x0a\x04name\x1a\x06\x0a\x01m\x18\x80\x01")
+	f.Add(append([]byte{0, 0, 0, 0, byte(len(image))}, image...))
+	f.Add([]byte{0, 0xff, 0xff, 0xff, 0xff})
+	f.Add([]byte{1, 0, 0, 0, 1, 0})
+	f.Add([]byte{0, 0, 0, 0, 2, 0x0a, 0x7f})
+	f.Fuzz(func(t *testing.T, raw []byte) {
+		body := &http.Response{Body: io.NopCloser(bytes.NewReader(raw))}
+		for message := []byte(nil); ; {
+			var err error
+			if message, err = readMessage(t.Context(), body, message); err != nil {
+				if _, ok := status.FromError(err); !ok && !errors.Is(err, io.EOF) {
+					t.Errorf("%x: got %v, which has no status", raw, err)
+				}
+				return
+			}
+			_, contained := parseContainer(message)
+			_, data := parseData(message)
+			_, images := parseImages(message)
+			_, mounts := parseMounts(message)
+			for _, err := range []error{contained, data, images, mounts} {
+				if err != nil && status.Code(err) != codes.Internal {
+					t.Errorf("%x: got %v", message, err)
+				}
+			}
 		}
 	})
 }

@@ -188,7 +188,11 @@ func compare(t *testing.T, r *rand.Rand, m *types.Mount, merged string) {
 // kernel opens path in the real mount and describes what is there.
 func kernel(t *testing.T, root int, path string) string {
 	t.Helper()
-	fd, err := unix.Openat2(root, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT})
+	how := unix.OpenHow{Flags: unix.O_PATH | unix.O_CLOEXEC, Resolve: unix.RESOLVE_IN_ROOT}
+	fd, err := unix.Openat2(root, path, &how)
+	for errors.Is(err, unix.EAGAIN) { // a mount or a rename, anywhere on this machine, came between
+		fd, err = unix.Openat2(root, path, &how)
+	}
 	if err != nil {
 		return err.Error()
 	}

@@ -55,6 +55,7 @@ func TestRealContainerd(t *testing.T) {
 					t.Logf("%s mount, resolved in %v", mounts[0].Type, took)
 				})
 			}
+			stored(t, d, s)
 			l := images.Layouts(module)[0]
 			l.Name = "gone"
 			spec, mounts := create(t, d, l)
@@ -65,6 +66,26 @@ func TestRealContainerd(t *testing.T) {
 				t.Errorf("image removed: got %v", err)
 			}
 		})
+	}
+}
+
+// stored reads an image without a container, whose module is in a tar layer that containerd has unpacked, and leaves no view behind.
+func stored(t *testing.T, d *daemon.Daemon, s *image.Source) {
+	t.Helper()
+	err := s.Stored(t.Context(), layout(t, "H").Ref, "overlayfs", func(i *image.Image) error {
+		if i.Kind != image.Wasm || !bytes.Equal(readAll(t, &i.Modules[0]), module) {
+			t.Errorf("stored: got %+v", i)
+		}
+		return nil
+	})
+	if err != nil {
+		t.Error(err)
+	}
+	if list, err := d.Ctr(t.Context(), "-n", d.Mark(), "snapshot", "ls"); err != nil || strings.Contains(list, "hachi-prepare") {
+		t.Errorf("snapshots: %s, %v", list, err)
+	}
+	if err := s.Stored(t.Context(), layout(t, "H").Ref, "nosuch", nil); err == nil || !strings.Contains(err.Error(), "nosuch") {
+		t.Errorf("no such snapshotter: got %v", err)
 	}
 }
 

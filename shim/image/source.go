@@ -4,16 +4,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
 	"sync"
+	"sync/atomic"
 
-	"github.com/containerd/containerd/api/services/containers/v1"
-	"github.com/containerd/containerd/api/services/images/v1"
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
-	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"google.golang.org/grpc"
 
 	"github.com/hachi-run/hachi/shim/image/layout"
 	"github.com/hachi-run/hachi/shim/image/wasmbin"
@@ -33,8 +31,8 @@ type Source struct {
 	ContentDir string
 
 	mu     sync.Mutex
-	conn   *grpc.ClientConn // guarded by mu
-	closed bool             // guarded by mu
+	closed bool                            // guarded by mu
+	conn   atomic.Pointer[http.ClientConn] // set with mu held; a connection that ended takes itself out
 }
 
 // Annotations that containerd's CRI plugin sets itself, after those of the pod.
@@ -160,29 +158,24 @@ func (s *Source) lookUp(ctx context.Context, container string, spec *specs.Spec)
 		return "", nil, fmt.Errorf("containerd's address %q or namespace %q is empty: %w", s.Address, s.Namespace, errdefs.ErrInvalidArgument)
 	}
 	var name string
-	var target *types.Descriptor
-	err := s.ask(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
-		get := func(image string) error {
-			reply, err := images.NewImagesClient(conn).Get(ctx, &images.GetImageRequest{Name: image})
-			if err == nil {
-				target = reply.GetImage().GetTarget()
-			}
-			return err
-		}
+	var target ocispec.Descriptor
+	err := s.ask(ctx, func(ctx context.Context) (err error) {
 		// kubelet's wording of the name ("nginx") need not be containerd's; then the record decides.
 		if spec.Annotations[criType] == "container" && spec.Annotations[criImage] != "" {
-			if name = spec.Annotations[criImage]; get(name) == nil {
+			name = spec.Annotations[criImage]
+			if target, err = s.target(ctx, name); err == nil {
 				return nil
 			}
 		}
-		reply, err := containers.NewContainersClient(conn).Get(ctx, &containers.GetContainerRequest{ID: container})
+		image, err := unary(ctx, s, containersGet, parseContainer, container)
 		if err != nil {
 			return err
 		}
-		if name = reply.GetContainer().GetImage(); name == "" {
+		if name = image; name == "" {
 			return nil
 		}
-		return get(name)
+		target, err = s.target(ctx, name)
+		return err
 	})
 	if err != nil {
 		if name != "" {
@@ -190,16 +183,20 @@ func (s *Source) lookUp(ctx context.Context, container string, spec *specs.Spec)
 		}
 		return name, nil, err
 	}
-	if target == nil {
-		return name, nil, nil
+	if name == "" {
+		return "", nil, nil
 	}
-	d := descriptor(target)
-	if err := layout.CheckDescriptor(d); err != nil {
+	if err := layout.CheckDescriptor(target); err != nil {
 		return name, nil, errors.Join(fmt.Errorf("image %s: %w", name, err), errdefs.ErrInvalidArgument)
 	}
-	return name, &d, nil
+	return name, &target, nil
 }
 
-func descriptor(d *types.Descriptor) ocispec.Descriptor {
-	return ocispec.Descriptor{MediaType: d.GetMediaType(), Digest: digest.Digest(d.GetDigest()), Size: d.GetSize()}
+// target asks for the image of a name.
+func (s *Source) target(ctx context.Context, name string) (ocispec.Descriptor, error) {
+	images, err := unary(ctx, s, imagesGet, parseImages, name)
+	if err != nil || len(images) == 0 {
+		return ocispec.Descriptor{}, err
+	}
+	return images[0].target, nil
 }

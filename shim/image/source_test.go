@@ -3,6 +3,7 @@ package image_test
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"io"
 	"os"
 	"path/filepath"
@@ -79,6 +80,21 @@ func TestEveryLayoutIsRead(t *testing.T) {
 				})
 			}
 		})
+	}
+}
+
+// A module that containerd sends in many messages, and more of it than it may send ahead.
+func TestLargeModuleIsReceived(t *testing.T) {
+	d := startFake(t)
+	section := make([]byte, 1<<20) // a custom one without a name
+	large := append(binary.AppendUvarint(append(bytes.Clone(module), 0), uint64(len(section))), section...)
+	rootfs := d.add(t, "c", images.Layouts(large)[0], false)
+	i, err := d.source(t).Resolve(t.Context(), "c", command("/app.wasm"), rootfs)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := readAll(t, &i.Modules[0]); !bytes.Equal(got, large) {
+		t.Errorf("got %d bytes, want %d", len(got), len(large))
 	}
 }
 

@@ -7,14 +7,11 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/containerd/containerd/api/services/images/v1"
-	"github.com/containerd/containerd/api/services/snapshots/v1"
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"google.golang.org/grpc"
 
 	"github.com/hachi-run/hachi/shim/image/layout"
 	"github.com/hachi-run/hachi/shim/image/wasmbin"
@@ -37,9 +34,8 @@ func (s *Source) Stored(ctx context.Context, name, snapshotter string, use func(
 
 func (s *Source) stored(ctx context.Context, name, snapshotter string, use func(*Image) error) error {
 	var target ocispec.Descriptor
-	err := s.ask(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
-		reply, err := images.NewImagesClient(conn).Get(ctx, &images.GetImageRequest{Name: name})
-		target = descriptor(reply.GetImage().GetTarget())
+	err := s.ask(ctx, func(ctx context.Context) (err error) {
+		target, err = s.target(ctx, name)
 		return err
 	})
 	if err != nil {
@@ -109,10 +105,8 @@ func (i *Image) kinded() *Image {
 func (s *Source) viewed(ctx context.Context, snapshotter string, layers []digest.Digest, use func([]*types.Mount) error) (err error) {
 	key := "hachi-prepare-" + rand.Text()
 	var mounts []*types.Mount
-	err = s.ask(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
-		reply, err := snapshots.NewSnapshotsClient(conn).View(ctx,
-			&snapshots.ViewSnapshotRequest{Snapshotter: snapshotter, Key: key, Parent: chainID(layers)})
-		mounts = reply.GetMounts()
+	err = s.ask(ctx, func(ctx context.Context) (err error) {
+		mounts, err = unary(ctx, s, snapshotsView, parseMounts, snapshotter, key, chainID(layers))
 		return err
 	})
 	if errdefs.IsNotFound(err) {
@@ -124,9 +118,8 @@ func (s *Source) viewed(ctx context.Context, snapshotter string, layers []digest
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 		defer cancel()
-		err = errors.Join(err, s.ask(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
-			_, err := snapshots.NewSnapshotsClient(conn).Remove(ctx, &snapshots.RemoveSnapshotRequest{Snapshotter: snapshotter, Key: key})
-			return err
+		err = errors.Join(err, s.ask(ctx, func(ctx context.Context) error {
+			return s.call(ctx, snapshotsRemove, request(snapshotter, key), func([]byte) error { return nil })
 		}))
 	}()
 	return use(mounts)

@@ -5,9 +5,7 @@ import (
 	"fmt"
 	"strings"
 
-	"github.com/containerd/containerd/api/services/images/v1"
 	"github.com/containerd/errdefs"
-	"google.golang.org/grpc"
 
 	"github.com/hachi-run/hachi/shim/image/layout"
 )
@@ -16,19 +14,18 @@ import (
 // images by their config's digest, and so two images whose configs are "{}" are one to it. Running
 // the wrong program would be worse than running none.
 func (s *store) twins(ctx context.Context, manifest string) error {
-	var all []*images.Image
-	err := s.ask(ctx, func(ctx context.Context, conn *grpc.ClientConn) error {
-		reply, err := images.NewImagesClient(conn).List(ctx, &images.ListImagesRequest{})
-		all = reply.GetImages()
+	var all []record
+	err := s.ask(ctx, func(ctx context.Context) (err error) {
+		all, err = unary(ctx, s.Source, imagesList, parseImages)
 		return err
 	})
 	if err != nil {
 		return fmt.Errorf("list images: %w", err)
 	}
 	for _, other := range all {
-		d := descriptor(other.GetTarget())
+		d := other.target
 		// The plugin's own record is named by the config's digest and follows the others.
-		if string(d.Digest) == manifest || !layout.IsManifest(d.MediaType) || layout.CheckDescriptor(d) != nil || strings.HasPrefix(other.GetName(), "sha256:") {
+		if string(d.Digest) == manifest || !layout.IsManifest(d.MediaType) || layout.CheckDescriptor(d) != nil || strings.HasPrefix(other.name, "sha256:") {
 			continue
 		}
 		raw, err := s.document(ctx, d)
@@ -37,7 +34,7 @@ func (s *store) twins(ctx context.Context, manifest string) error {
 		}
 		if m, err := layout.ParseManifest(raw); err == nil && m.Config.Digest == layout.BareConfig {
 			return fmt.Errorf("has the config {}, as %s has: containerd cannot tell them apart: %w (build both with hachi build, or remove the other)",
-				other.GetName(), errdefs.ErrFailedPrecondition)
+				other.name, errdefs.ErrFailedPrecondition)
 		}
 	}
 	return nil

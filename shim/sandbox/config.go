@@ -6,6 +6,8 @@ import (
 	"github.com/containerd/errdefs"
 	"google.golang.org/protobuf/encoding/protowire"
 	"google.golang.org/protobuf/types/known/anypb"
+
+	"github.com/hachi-run/hachi/shim/message"
 )
 
 // Config is what of CRI's PodSandboxConfig concerns the sandbox itself (k8s.io/cri-api
@@ -43,14 +45,14 @@ func ParseConfig(options *anypb.Any) (Config, error) {
 }
 
 func (c *Config) parse(b []byte) error {
-	return fields(b, func(n protowire.Number, v []byte, _ uint64) error {
+	return message.Fields(b, func(n protowire.Number, v []byte, _ uint64) error {
 		switch n {
 		case 2: // hostname
 			c.Hostname = string(v)
 		case 4: // dns_config
-			return fields(v, c.dns)
+			return message.Fields(v, c.dns)
 		case 8: // linux
-			return fields(v, c.linux)
+			return message.Fields(v, c.linux)
 		}
 		return nil
 	})
@@ -73,9 +75,9 @@ func (c *Config) linux(n protowire.Number, v []byte, _ uint64) error {
 	case 1: // cgroup_parent
 		c.CgroupParent = string(v)
 	case 2: // security_context
-		return fields(v, func(n protowire.Number, v []byte, _ uint64) error {
+		return message.Fields(v, func(n protowire.Number, v []byte, _ uint64) error {
 			if n == 1 { // namespace_options
-				return fields(v, c.namespaces)
+				return message.Fields(v, c.namespaces)
 			}
 			return nil
 		})
@@ -97,7 +99,7 @@ func (c *Config) namespaces(n protowire.Number, _ []byte, v uint64) error {
 
 func (c *Config) sysctl(entry []byte) error {
 	var key, value string
-	err := fields(entry, func(n protowire.Number, v []byte, _ uint64) error {
+	err := message.Fields(entry, func(n protowire.Number, v []byte, _ uint64) error {
 		switch n {
 		case 1:
 			key = string(v)
@@ -113,34 +115,5 @@ func (c *Config) sysctl(entry []byte) error {
 		c.Sysctls = make(map[string]string)
 	}
 	c.Sysctls[key] = value
-	return nil
-}
-
-// fields calls f for each field of a message: with bytes for strings and messages, with the number for a varint.
-func fields(b []byte, f func(n protowire.Number, v []byte, x uint64) error) error {
-	for len(b) > 0 {
-		n, kind, used := protowire.ConsumeTag(b)
-		if used < 0 {
-			return protowire.ParseError(used)
-		}
-		b = b[used:]
-		var v []byte
-		var x uint64
-		switch kind {
-		case protowire.BytesType:
-			v, used = protowire.ConsumeBytes(b)
-		case protowire.VarintType:
-			x, used = protowire.ConsumeVarint(b)
-		default:
-			used = protowire.ConsumeFieldValue(n, kind, b)
-		}
-		if used < 0 {
-			return protowire.ParseError(used)
-		}
-		b = b[used:]
-		if err := f(n, v, x); err != nil {
-			return err
-		}
-	}
 	return nil
 }
