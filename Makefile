@@ -189,7 +189,7 @@ guests: samples
 comma := ,
 space := $(subst ,, )
 CGROUP2KUBELET := $(KUBERNETES:$(CURDIR)/%=%)/kubelet
-CGROUP2WITH := $(subst $(space),$(comma),bin/containerd-shim-hachi-v1 bin/hachi-shim bin/hachi-engine bin/hachi bin/samples bin/guests bin/tools/containerd-2.4.2 $(CGROUP2KUBELET))
+CGROUP2WITH := $(subst $(space),$(comma),bin/containerd-shim-hachi-v1 bin/hachi-shim bin/hachi-engine bin/hachi-linux bin/hachi bin/samples bin/guests bin/tools/containerd-2.4.2 $(CGROUP2KUBELET))
 CGROUP2RUN  := TestTable|TestPod$$|TestPodBelowSlice|TestPodOutOfMemory|TestPodSurvivesContainerdRestart|TestKubelet
 CGROUP2TEST := CGO_ENABLED=0 $(GO) test -count=1 -json -timeout 10m -exec '$(KERNEL)/kernel exec -host runc -with $(CGROUP2WITH)' \
   -run '$(CGROUP2RUN)' ./conformance/containerd -versions 2.4.2 -kinds wasm -kubelet $(CGROUP2KUBELET)

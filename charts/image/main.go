@@ -1,4 +1,4 @@
-// Command image packs hachi's four programs into the container image that the chart's pods run: nothing else is in it.
+// Command image packs hachi's programs into the container image that the chart's pods run: nothing else is in it.
 //
 //	image [-o FILE] [-name NAME] [-push NAME] ARCH=DIR...
 package main

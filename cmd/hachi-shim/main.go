@@ -1,3 +1,8 @@
+// Go's runtime reads its cgroup's limits when it starts and every second, to choose a number of processors; here it is
+// told one.
+//go:debug containermaxprocs=0
+//go:debug updatemaxprocs=0
+
 // Command hachi-shim serves one pod to containerd. The launcher containerd-shim-hachi-v1 starts it, inside the
 // pod's namespaces and with the pod's listening socket as descriptor 3; it is not for people.
 //
@@ -15,33 +20,25 @@ import (
 	"log/slog"
 	"net"
 	"os"
-	"os/signal"
 	"runtime"
 	"syscall"
 
-	"github.com/containerd/containerd/api/runtime/task/v3"
-	"github.com/containerd/containerd/v2/pkg/namespaces"
-	"github.com/containerd/containerd/v2/pkg/sys/reaper"
-	"github.com/containerd/log"
-	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/timestamppb"
-
-	"github.com/hachi-run/hachi/shim/linux"
+	"github.com/hachi-run/hachi/shim/logging"
 	"github.com/hachi-run/hachi/shim/server"
 )
 
 func main() {
 	// Some dependency links the heap profiler in, whose buckets nobody reads here: 0.5 MB of every idle pod.
 	runtime.MemProfileRate = 0
-	// A server waits. More processors would only spin while one of its threads starts a process, in every pod of a node.
+	// The launcher has said so, and then this costs nothing.
 	runtime.GOMAXPROCS(1)
-	os.Exit(run(context.Background(), os.Args[1:], os.Stdout, os.Stderr))
+	os.Exit(run(context.Background(), os.Args[1:], os.Stderr))
 }
 
 // listenerFD is the pod's socket, from the launcher.
 const listenerFD = 3
 
-func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+func run(ctx context.Context, args []string, stderr io.Writer) int {
 	if len(args) == 1 && args[0] == server.LoadCommand {
 		return load(ctx, stderr)
 	}
@@ -61,19 +58,22 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		fmt.Fprintln(stderr, "usage: hachi-shim -namespace NS -id ID -address SOCKET [-debug] [delete] (containerd starts it)")
 		return 64
 	}
-	ctx = namespaces.WithNamespace(ctx, *namespace)
 	switch action {
 	case "delete":
 		// Before runc removes the cgroup. The container goes whatever comes of it.
 		if err := collect(ctx, *namespace, *id); err != nil {
 			fmt.Fprintln(stderr, "hachi-shim:", err)
 		}
-		err = remove(ctx, *id, stdout)
+		err = remove([]string{"-namespace", *namespace, "-id", *id, "delete"})
 	case server.CollectCommand:
 		err = collect(ctx, *namespace, *id)
 	default:
-		setLog(*debugging)
-		err = serve(ctx, server.Options{ID: *id, Namespace: *namespace, Address: *address, TTRPCAddress: ttrpcAddress(*address)})
+		if openLog() {
+			logging.Start(*debugging)
+		} else {
+			logging.Discard()
+		}
+		err = serve(ctx, server.Options{ID: *id, Namespace: *namespace, Address: *address, TTRPCAddress: ttrpcAddress(*address), Debug: *debugging})
 	}
 	if err != nil {
 		fmt.Fprintln(stderr, "hachi-shim:", err)
@@ -102,51 +102,22 @@ func serve(ctx context.Context, o server.Options) error {
 	return server.Run(ctx, o)
 }
 
-// remove cleans up after a Linux container and tells containerd how it ended.
-func remove(ctx context.Context, id string, stdout io.Writer) error {
-	children := make(chan os.Signal, 32)
-	signal.Notify(children, syscall.SIGCHLD)
-	go func() {
-		for range children {
-			_ = reaper.Reap() // runc's own children; their waiters tell errors
-		}
-	}()
-	status, err := linux.Remove(ctx, id)
-	if err != nil {
-		return fmt.Errorf("delete container %s: %w", id, err)
-	}
-	reply, err := proto.Marshal(&task.DeleteResponse{
-		Pid: uint32(status.Pid), ExitStatus: uint32(status.ExitStatus), ExitedAt: timestamppb.New(status.ExitedAt),
-	})
+// remove has the process of Linux containers clean up after one, in this process's place. It returns only an error.
+func remove(args []string) error {
+	bin, err := server.Sibling("hachi-linux")
 	if err != nil {
 		return err
 	}
-	_, err = stdout.Write(reply)
-	return err
+	return fmt.Errorf("execute %s: %w", bin, syscall.Exec(bin, append([]string{bin}, args...), os.Environ()))
 }
 
-// setLog sends the log to containerd, which reads the bundle's fifo "log". A log that nobody reads is dropped:
-// it must never hold up a pod.
-func setLog(debugging bool) {
-	level := slog.LevelInfo
-	if debugging {
-		level = slog.LevelDebug
-		_ = log.SetLevel("debug") // runc's service logs through containerd's logger
-	}
+// openLog makes the bundle's fifo "log", which containerd reads, the stderr of this process and of its children. It is
+// false when there is none.
+func openLog() bool {
 	fd, err := syscall.Open("log", syscall.O_RDWR|syscall.O_NONBLOCK|syscall.O_CLOEXEC, 0)
 	if err != nil {
-		slog.SetDefault(slog.New(slog.DiscardHandler))
-		log.L.Logger.SetOutput(io.Discard)
-		return
+		return false
 	}
-	slog.SetDefault(slog.New(slog.NewTextHandler(fifo(fd), &slog.HandlerOptions{Level: level})))
-	log.L.Logger.SetOutput(fifo(fd))
-}
-
-// fifo is a non-blocking descriptor.
-type fifo int
-
-func (f fifo) Write(p []byte) (int, error) {
-	_, _ = syscall.Write(int(f), p) // a full fifo drops the line
-	return len(p), nil
+	defer syscall.Close(fd)
+	return syscall.Dup3(fd, syscall.Stderr, 0) == nil
 }

@@ -22,7 +22,7 @@ func newNodeCommand() *cobra.Command {
 	c := &cobra.Command{
 		Use:   "node COMMAND",
 		Short: "Put hachi on a Kubernetes node, or take it away",
-		Long: `Put hachi on a node, or take it away: the four programs, a few lines of containerd's configuration, and the restart that
+		Long: `Put hachi on a node, or take it away: the programs, a few lines of containerd's configuration, and the restart that
 containerd needs to read them. Pods that run are not touched. The Helm chart runs these commands on every node; on a
 host without the chart they do the same by hand, as root.`,
 		Args: unknownCommand,

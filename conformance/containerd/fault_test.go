@@ -23,12 +23,16 @@ func TestFaults(t *testing.T) {
 			{"containerd is killed", nil, restart((*world).crash)},
 			{"the exit while containerd is away", nil, exitUnseen},
 			{"shim is killed", nil, shimKilled},
+			{"service of Linux containers is killed", func(k kind) bool { return k.hachi() && !k.wasm() }, linuxServiceKilled},
 			{"shim is killed before start", nil, shimKilledCreated},
 			{"shim is killed while containerd is away", nil, shimKilledUnseen},
 			{"program is killed", nil, programKilled},
 			{"program is killed before start", nil, programKilledCreated},
 			{"bundle is removed", nil, bundleRemoved},
 		} {
+			if c.only != nil && !c.only(w.kind) {
+				continue
+			}
 			t.Run(c.name, func(t *testing.T) {
 				w.clean(t)
 				c.run(t, w)
@@ -136,14 +140,24 @@ func exitUnseen(t *testing.T, w *world) {
 // shimPID finds the process that serves the container's task among what this test started.
 func (c *container) shimPID(t *testing.T) int {
 	t.Helper()
+	return pidOf(t, c.w.shim, "-id", c.id, "-namespace", c.w.d.Mark())
+}
+
+// pidOf finds the process of a program that was started with these flags.
+func pidOf(t *testing.T, program string, flags ...string) int {
+	t.Helper()
 	for _, p := range leak.Processes() {
 		cmdline, _ := os.ReadFile(filepath.Join("/proc", itoa(p.PID), "cmdline"))
 		args := strings.Split(string(cmdline), "\x00")
-		if filepath.Base(args[0]) == c.w.shim && has(args, "-id", c.id) && has(args, "-namespace", c.w.d.Mark()) {
+		found := filepath.Base(args[0]) == program
+		for i := 0; i < len(flags); i += 2 {
+			found = found && has(args, flags[i], flags[i+1])
+		}
+		if found {
 			return p.PID
 		}
 	}
-	t.Fatalf("no %s serves %s", c.w.shim, c.id)
+	t.Fatalf("no %s runs with %q", program, flags)
 	return 0
 }
 
@@ -205,6 +219,22 @@ func shimKilled(t *testing.T, w *world) {
 	c.killShim(t)
 	until("/tasks/exit")
 	c.gone(t, pid)
+	c.task.IO().Cancel()
+	c.remove(t)
+}
+
+// linuxServiceKilled ends the pod as shimKilled does: without its service nobody could stop a container.
+func linuxServiceKilled(t *testing.T, w *world) {
+	until := w.watch(t)
+	c := w.start(t, "ready")
+	c.stdout.await(t, "ready")
+	pid, shim := c.task.Pid(), c.shimPID(t)
+	if err := syscall.Kill(pidOf(t, "hachi-linux", "-namespace", w.d.Mark()), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	until("/tasks/exit")
+	c.gone(t, pid)
+	c.gone(t, uint32(shim))
 	c.task.IO().Cancel()
 	c.remove(t)
 }

@@ -160,7 +160,7 @@ func (d *daemon) runtime() Finding {
 	if err != nil {
 		return unknown(name, forPods, "%v", err)
 	}
-	for _, program := range []string{"hachi-shim", "hachi-engine"} {
+	for _, program := range []string{"hachi-shim", "hachi-engine", "hachi-linux"} {
 		if !executable(filepath.Join(filepath.Dir(real), program)) {
 			return missing(name, forPods, program+" beside "+launcher, "%s alone", seen(path))
 		}

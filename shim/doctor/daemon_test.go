@@ -117,6 +117,8 @@ func TestRuntime(t *testing.T) {
 	put(bin, "hachi-shim", 0o755)
 	expect(t, "without engine", d.runtime(), Missing, forPods, "hachi-engine beside")
 	put(bin, "hachi-engine", 0o755)
+	expect(t, "without Linux", d.runtime(), Missing, forPods, "hachi-linux beside")
+	put(bin, "hachi-linux", 0o755)
 	expect(t, "all", d.runtime(), OK, forPods, filepath.Join(bin, launcher))
 
 	// A link on PATH is followed to the programs beside its target.

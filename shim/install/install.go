@@ -24,7 +24,7 @@ type Options struct {
 	Host string
 	// Dir is the host's folder for the programs; default "/opt/hachi".
 	Dir string
-	// From is the folder of this process with the four programs; Version is what they are called. Install needs both.
+	// From is the folder of this process with the programs; Version is what they are called. Install needs both.
 	From, Version string
 	// Handler is the runtime's name in containerd; default "hachi".
 	Handler string

@@ -16,9 +16,9 @@ import (
 )
 
 // Programs are what a node needs, in one folder.
-var Programs = []string{"containerd-shim-hachi-v1", "hachi", "hachi-engine", "hachi-shim"}
+var Programs = []string{"containerd-shim-hachi-v1", "hachi", "hachi-engine", "hachi-linux", "hachi-shim"}
 
-// programs are the versions of the four programs on a host:
+// programs are the versions of the programs on a host:
 //
 //	<dir>/versions/<version>-<digest>/   one folder per build, never changed
 //	<dir>/bin -> versions/...            the one that new pods use
@@ -42,7 +42,7 @@ func (p programs) put(from, version string) (build string, fresh bool, err error
 	sum := sha256.New()
 	for _, name := range Programs {
 		if err := hashFile(sum, filepath.Join(from, name)); err != nil {
-			return "", false, fmt.Errorf("read program: %w (want all four programs in %s)", err, from)
+			return "", false, fmt.Errorf("read program: %w (want all of hachi's programs in %s)", err, from)
 		}
 	}
 	build = unfit.ReplaceAllString(version, "-") + "-" + hex.EncodeToString(sum.Sum(nil))[:12]

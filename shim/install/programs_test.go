@@ -10,7 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 )
 
-// fakes makes four programs; each ends when its standard input does.
+// fakes makes the programs; each ends when its standard input does.
 func fakes(t *testing.T, content string) string {
 	t.Helper()
 	dir := t.TempDir()
@@ -124,7 +124,7 @@ func TestProgramsRepairDamage(t *testing.T) {
 func TestProgramsRefusals(t *testing.T) {
 	root := t.TempDir()
 	p := programs{Host(root), "/opt/hachi"}
-	if _, _, err := p.put(t.TempDir(), "v1"); err == nil || !strings.Contains(err.Error(), "want all four programs") {
+	if _, _, err := p.put(t.TempDir(), "v1"); err == nil || !strings.Contains(err.Error(), "want all of hachi's programs") {
 		t.Errorf("no programs: %v", err)
 	}
 	write(t, root, "opt/hachi/bin/hachi", "by hand")

@@ -5,11 +5,11 @@ import (
 	"fmt"
 	"log/slog"
 
-	"github.com/containerd/containerd/api/runtime/task/v3"
 	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/typeurl/v2"
 
 	"github.com/hachi-run/hachi/shim/bundle"
+	"github.com/hachi-run/hachi/shim/task/taskpb"
 )
 
 // Observer keeps account of what containers do.
@@ -33,20 +33,20 @@ type Observation interface {
 
 // follow begins what goes on beside a new container: its account and the redirection of its connections. Without the
 // second it must not run.
-func (s *Service) follow(ctx context.Context, r *task.CreateTaskRequest, pid int) error {
+func (s *Service) follow(ctx context.Context, r *taskpb.CreateTaskRequest, pid int) error {
 	b, err := bundle.Open(r.Bundle)
 	if err != nil {
 		return err
 	}
 	var seen Observation
 	if s.hooks.Observer != nil {
-		if seen, err = s.hooks.Observer.Observe(r.ID, b.Spec.Annotations, pid); err != nil {
-			slog.Warn("Linux container is not accounted for", "id", r.ID, "error", err)
+		if seen, err = s.hooks.Observer.Observe(r.Id, b.Spec.Annotations, pid); err != nil {
+			slog.Warn("Linux container is not accounted for", "id", r.Id, "error", err)
 		}
 	}
 	free := func() {}
 	if s.hooks.Steer != nil {
-		free, err = s.hooks.Steer(ctx, r.ID, b.Spec.Annotations, pid)
+		free, err = s.hooks.Steer(ctx, r.Id, b.Spec.Annotations, pid)
 		if err != nil && seen != nil {
 			seen.Undo()
 		}
@@ -56,9 +56,9 @@ func (s *Service) follow(ctx context.Context, r *task.CreateTaskRequest, pid int
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.free[r.ID] = free
+	s.free[r.Id] = free
 	if seen != nil {
-		s.seen[r.ID] = seen
+		s.seen[r.Id] = seen
 	}
 	return nil
 }
@@ -71,33 +71,33 @@ func (s *Service) observation(id string) Observation {
 }
 
 // Start waits for the account to begin, and starts the container, or an exec in it.
-func (s *Service) Start(ctx context.Context, r *task.StartRequest) (*task.StartResponse, error) {
-	if o := s.observation(r.ID); o != nil && r.ExecID == "" {
+func (s *Service) Start(ctx context.Context, r *taskpb.ProcessRequest) (*taskpb.PidResponse, error) {
+	if o := s.observation(r.Id); o != nil && r.ExecId == "" {
 		o.Ready(ctx)
 	}
-	return s.TTRPCTaskService.Start(ctx, r)
+	return s.client.Start(ctx, r)
 }
 
 // Delete ends what goes on beside the container first, for runc removes the cgroup with it.
-func (s *Service) Delete(ctx context.Context, r *task.DeleteRequest) (*task.DeleteResponse, error) {
-	if r.ExecID != "" {
-		return s.TTRPCTaskService.Delete(ctx, r)
+func (s *Service) Delete(ctx context.Context, r *taskpb.ProcessRequest) (*taskpb.DeleteResponse, error) {
+	if r.ExecId != "" {
+		return s.client.Delete(ctx, r)
 	}
 	s.mu.Lock()
-	seen, free := s.seen[r.ID], s.free[r.ID]
+	seen, free := s.seen[r.Id], s.free[r.Id]
 	s.mu.Unlock()
-	over := s.over(ctx, r.ID)
+	over := s.over(ctx, r.Id)
 	if over && seen != nil {
 		seen.End()
 	}
 	if over && free != nil {
 		free()
 	}
-	reply, err := s.TTRPCTaskService.Delete(ctx, r)
+	reply, err := s.client.Delete(ctx, r)
 	if err == nil {
 		s.mu.Lock()
-		delete(s.seen, r.ID)
-		delete(s.free, r.ID)
+		delete(s.seen, r.Id)
+		delete(s.free, r.Id)
 		s.mu.Unlock()
 	}
 	return reply, err
@@ -105,24 +105,24 @@ func (s *Service) Delete(ctx context.Context, r *task.DeleteRequest) (*task.Dele
 
 // over tells whether runc will delete the container, rather than refuse it because it runs.
 func (s *Service) over(ctx context.Context, id string) bool {
-	st, err := s.TTRPCTaskService.State(ctx, &task.StateRequest{ID: id})
+	st, err := s.client.State(ctx, &taskpb.ProcessRequest{Id: id})
 	return err == nil && (st.Status == tasktypes.Status_STOPPED || st.Status == tasktypes.Status_CREATED)
 }
 
 // Stats are the cgroup's metrics and the container's traffic.
-func (s *Service) Stats(ctx context.Context, r *task.StatsRequest) (*task.StatsResponse, error) {
-	reply, err := s.TTRPCTaskService.Stats(ctx, r)
-	o := s.observation(r.ID)
+func (s *Service) Stats(ctx context.Context, r *taskpb.ProcessRequest) (*taskpb.StatsResponse, error) {
+	reply, err := s.client.Stats(ctx, r)
+	o := s.observation(r.Id)
 	if err != nil || o == nil {
 		return reply, err
 	}
 	metrics, err := typeurl.UnmarshalAny(reply.Stats)
 	if err != nil {
-		return nil, fmt.Errorf("metrics of container %s: %w", r.ID, err)
+		return nil, fmt.Errorf("metrics of container %s: %w", r.Id, err)
 	}
 	o.AddTo(metrics)
 	if reply.Stats, err = typeurl.MarshalAnyToProto(metrics); err != nil {
-		return nil, fmt.Errorf("metrics of container %s: %w", r.ID, err)
+		return nil, fmt.Errorf("metrics of container %s: %w", r.Id, err)
 	}
 	return reply, nil
 }

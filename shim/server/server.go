@@ -13,9 +13,6 @@ import (
 	"sync"
 	"time"
 
-	sandboxAPI "github.com/containerd/containerd/api/runtime/sandbox/v1"
-	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
-	"github.com/containerd/containerd/v2/pkg/sys/reaper"
 	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
 
@@ -28,6 +25,7 @@ import (
 	"github.com/hachi-run/hachi/shim/image"
 	"github.com/hachi-run/hachi/shim/linux"
 	"github.com/hachi-run/hachi/shim/pod"
+	"github.com/hachi-run/hachi/shim/reap"
 	"github.com/hachi-run/hachi/shim/sandbox"
 	"github.com/hachi-run/hachi/shim/task"
 )
@@ -47,6 +45,8 @@ type Options struct {
 	Namespace string
 	// Address is containerd's gRPC socket, and TTRPCAddress the one that takes events.
 	Address, TTRPCAddress string
+	// Debug has all programs of the pod log every call.
+	Debug bool
 	// Listener is the pod's socket; Run closes it and removes its file.
 	Listener net.Listener
 }
@@ -54,18 +54,14 @@ type Options struct {
 // Run serves the pod until containerd shuts it down, a SIGTERM comes or ctx ends. Whatever of the pod is still there
 // then is ended and removed.
 func Run(ctx context.Context, o Options) error {
-	bin, err := engineBinary()
+	bin, err := Sibling("hachi-engine")
 	if err != nil {
 		return err
-	}
-	// Linux containers' processes become ours when runc is gone.
-	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
-		return fmt.Errorf("become subreaper: %w", err)
 	}
 	ctx, end := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer end()
 	signal.Ignore(unix.SIGPIPE)
-	defer reap()()
+	defer reap.Start()()
 
 	manager, err := cgroup.Open(cgroup.Options{Thread: jail.StripThread})
 	if err != nil {
@@ -103,11 +99,10 @@ func Run(ctx context.Context, o Options) error {
 	}
 	pids := &sandbox.PIDs{Binary: bin, Start: groups.start}
 	defer pids.Close()
+	containers := &linuxContainers{hooks: linux.Hooks{Observer: linuxObserver{accounts, manager}, Steer: steers.linux}}
 	router := task.New(task.Options{
 		Pod: p, Images: images, Events: events, Sandbox: box, PIDs: pids, Namespace: o.Namespace, Shutdown: bow,
-		Linux: func() (taskAPI.TTRPCTaskService, error) {
-			return linux.New(ctx, events, linux.Hooks{Observer: linuxObserver{accounts, manager}, Steer: steers.linux})
-		},
+		Linux: func() (task.Service, error) { return containers.open(o, end) },
 	})
 	trim := newTrimmer()
 	defer trim.close()
@@ -117,7 +112,7 @@ func Run(ctx context.Context, o Options) error {
 		return fmt.Errorf("serve: %w", err)
 	}
 	router.Register(s)
-	sandboxAPI.RegisterTTRPCSandboxService(s, task.NewSandbox(box, groups.usage, bow))
+	task.NewSandbox(box, groups.usage, bow).Register(s)
 	served := make(chan error, 1)
 	// Calls outlive ctx: who waits for a container's exit is told it.
 	go func() { served <- s.Serve(context.WithoutCancel(ctx), o.Listener) }()
@@ -136,7 +131,7 @@ func Run(ctx context.Context, o Options) error {
 	_ = s.Close() // its error is the listener's, which Serve closes too
 	flush, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
-	return errors.Join(err, events.Close(flush))
+	return errors.Join(err, containers.close(flush), events.Close(flush))
 }
 
 // warm does what the first container would do first, while containerd is on its way to ask for it.
@@ -149,36 +144,15 @@ func warm() {
 	_, _ = bundle.Open(".")
 }
 
-// engineBinary is hachi-engine beside this program.
-func engineBinary() (string, error) {
+// Sibling is one of hachi's programs, beside this one.
+func Sibling(name string) (string, error) {
 	self, err := os.Executable()
 	if err != nil {
-		return "", fmt.Errorf("find hachi-engine: %w", err)
+		return "", fmt.Errorf("find %s: %w", name, err)
 	}
-	bin := filepath.Join(filepath.Dir(self), "hachi-engine")
+	bin := filepath.Join(filepath.Dir(self), name)
 	if _, err := os.Stat(bin); err != nil {
-		return "", fmt.Errorf("find hachi-engine beside %s: %w (install all four programs into one directory)", self, err)
+		return "", fmt.Errorf("find %s beside %s: %w (install all programs of hachi into one directory)", name, self, err)
 	}
 	return bin, nil
-}
-
-// reap collects every child that ends, for containerd's reaper, which tells those that wait. The function that it
-// returns ends it.
-func reap() func() {
-	signals := make(chan os.Signal, 32)
-	signal.Notify(signals, unix.SIGCHLD)
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		for range signals {
-			if err := reaper.Reap(); err != nil {
-				slog.Error("reap children", "error", err)
-			}
-		}
-	}()
-	return func() {
-		signal.Stop(signals)
-		close(signals)
-		<-done
-	}
 }

@@ -9,7 +9,7 @@ import (
 
 	"github.com/containerd/ttrpc"
 
-	"github.com/hachi-run/hachi/shim/task"
+	"github.com/hachi-run/hachi/shim/call"
 )
 
 const (
@@ -44,16 +44,16 @@ func newTrimmer() *trimmer {
 	return t
 }
 
-// intercept is task.Intercept, and notes the calls that make a burst. Those that containerd makes every second are
+// intercept is call.Intercept, and notes the calls that make a burst. Those that containerd makes every second are
 // not among them.
-func (t *trimmer) intercept(ctx context.Context, decode ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, call ttrpc.Method) (any, error) {
+func (t *trimmer) intercept(ctx context.Context, decode ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method) (any, error) {
 	for _, name := range []string{"/Create", "/Start", "/Exec", "/Delete"} {
 		if strings.HasSuffix(info.FullMethod, name) {
 			t.begin()
 			defer t.end()
 		}
 	}
-	return task.Intercept(ctx, decode, info, call)
+	return call.Intercept(ctx, decode, info, method)
 }
 
 func (t *trimmer) begin() {

@@ -10,7 +10,6 @@ import (
 	"testing"
 	"time"
 
-	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
@@ -20,6 +19,7 @@ import (
 	"github.com/hachi-run/hachi/shim/pod/podtest"
 	"github.com/hachi-run/hachi/shim/sandbox"
 	shim "github.com/hachi-run/hachi/shim/task"
+	"github.com/hachi-run/hachi/shim/task/taskpb"
 )
 
 // service is the task service over a real pod, and what it tells.
@@ -36,7 +36,7 @@ func newService(t *testing.T) *service {
 	s := &service{rig: podtest.New(t), ended: make(chan struct{})}
 	s.Router = shim.New(shim.Options{
 		Pod: s.rig.Pod, Images: s.rig.Images, Events: &s.Recorder, Sandbox: sandbox.New(), Namespace: "podtest",
-		Linux:    func() (taskAPI.TTRPCTaskService, error) { return nil, errdefs.ErrUnavailable },
+		Linux:    func() (shim.Service, error) { return nil, errdefs.ErrUnavailable },
 		Shutdown: func() { close(s.ended) },
 	})
 	t.Cleanup(s.Close)
@@ -48,7 +48,7 @@ func (s *service) create(t *testing.T, id string, args ...string) string {
 	t.Helper()
 	b, mounts := podtest.Bundle(t, podtest.Spec(id, args...))
 	out := "file://" + filepath.Join(b.Path, "out")
-	reply, err := s.Create(t.Context(), &taskAPI.CreateTaskRequest{ID: id, Bundle: b.Path, Rootfs: mounts, Stdout: out})
+	reply, err := s.Create(t.Context(), &taskpb.CreateTaskRequest{Id: id, Bundle: b.Path, Rootfs: mounts, Stdout: out})
 	if err != nil || reply.Pid == 0 {
 		t.Fatalf("create: %v, %v", reply, err)
 	}
@@ -57,7 +57,7 @@ func (s *service) create(t *testing.T, id string, args ...string) string {
 
 func (s *service) start(t *testing.T, id, exec string) {
 	t.Helper()
-	if reply, err := s.Start(t.Context(), &taskAPI.StartRequest{ID: id, ExecID: exec}); err != nil || reply.Pid == 0 {
+	if reply, err := s.Start(t.Context(), &taskpb.ProcessRequest{Id: id, ExecId: exec}); err != nil || reply.Pid == 0 {
 		t.Fatalf("start %s %s: %v, %v", id, exec, reply, err)
 	}
 }
@@ -69,7 +69,7 @@ func (s *service) exec(t *testing.T, id, exec string, args ...string) string {
 		t.Fatal(err)
 	}
 	out := "file://" + filepath.Join(t.TempDir(), "out")
-	if _, err := s.Exec(t.Context(), &taskAPI.ExecProcessRequest{ID: id, ExecID: exec, Stdout: out, Spec: &anypb.Any{Value: raw}}); err != nil {
+	if _, err := s.Exec(t.Context(), &taskpb.ExecProcessRequest{Id: id, ExecId: exec, Stdout: out, Spec: &anypb.Any{Value: raw}}); err != nil {
 		t.Fatal(err)
 	}
 	return out
@@ -77,7 +77,7 @@ func (s *service) exec(t *testing.T, id, exec string, args ...string) string {
 
 func (s *service) kill(t *testing.T, id, exec string) {
 	t.Helper()
-	if _, err := s.Kill(t.Context(), &taskAPI.KillRequest{ID: id, ExecID: exec, Signal: uint32(syscall.SIGKILL)}); err != nil {
+	if _, err := s.Kill(t.Context(), &taskpb.KillRequest{Id: id, ExecId: exec, Signal: uint32(syscall.SIGKILL)}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -86,16 +86,16 @@ func (s *service) wait(t *testing.T, id, exec string) uint32 {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), podtest.Patience)
 	defer cancel()
-	reply, err := s.Wait(ctx, &taskAPI.WaitRequest{ID: id, ExecID: exec})
+	reply, err := s.Wait(ctx, &taskpb.ProcessRequest{Id: id, ExecId: exec})
 	if err != nil {
 		t.Fatal(err)
 	}
 	return reply.ExitStatus
 }
 
-func (s *service) delete(t *testing.T, id, exec string) *taskAPI.DeleteResponse {
+func (s *service) delete(t *testing.T, id, exec string) *taskpb.DeleteResponse {
 	t.Helper()
-	reply, err := s.Delete(t.Context(), &taskAPI.DeleteRequest{ID: id, ExecID: exec})
+	reply, err := s.Delete(t.Context(), &taskpb.ProcessRequest{Id: id, ExecId: exec})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -110,8 +110,8 @@ func TestEventsComeInOrder(t *testing.T) {
 	s.start(t, "a", "e")
 	podtest.Await(t, out, "ready")
 	for _, err := range []error{
-		second(s.Pause(t.Context(), &taskAPI.PauseRequest{ID: "a"})),
-		second(s.Resume(t.Context(), &taskAPI.ResumeRequest{ID: "a"})),
+		second(s.Pause(t.Context(), &taskpb.ProcessRequest{Id: "a"})),
+		second(s.Resume(t.Context(), &taskpb.ProcessRequest{Id: "a"})),
 	} {
 		if err != nil {
 			t.Fatal(err)
@@ -128,7 +128,7 @@ func TestEventsComeInOrder(t *testing.T) {
 	if diff := cmp.Diff(want, got); diff != "" || reply.ExitStatus != 137 || reply.Pid == 0 || reply.ExitedAt.AsTime().IsZero() {
 		t.Errorf("%s\nreply %v", diff, reply)
 	}
-	if _, err := s.Delete(t.Context(), &taskAPI.DeleteRequest{ID: "a"}); !errdefs.IsNotFound(err) {
+	if _, err := s.Delete(t.Context(), &taskpb.ProcessRequest{Id: "a"}); !errdefs.IsNotFound(err) {
 		t.Errorf("second delete: %v", err)
 	}
 }
@@ -186,14 +186,14 @@ func TestWaitEndsWhateverBecomesOfAnExec(t *testing.T) {
 	s.start(t, "a", "")
 	s.exec(t, "a", "e", "true")
 	waited := make(chan error, 1)
-	go func() { waited <- second(s.Wait(context.Background(), &taskAPI.WaitRequest{ID: "a", ExecID: "e"})) }()
+	go func() { waited <- second(s.Wait(context.Background(), &taskpb.ProcessRequest{Id: "a", ExecId: "e"})) }()
 	select {
 	case err := <-waited:
 		t.Fatalf("wait before the start: %v", err)
 	case <-time.After(50 * time.Millisecond):
 	}
-	state, err := s.State(t.Context(), &taskAPI.StateRequest{ID: "a", ExecID: "e"})
-	if err != nil || state.Status != task.Status_CREATED || state.ExecID != "e" {
+	state, err := s.State(t.Context(), &taskpb.ProcessRequest{Id: "a", ExecId: "e"})
+	if err != nil || state.Status != task.Status_CREATED || state.ExecId != "e" {
 		t.Errorf("state %v, %v", state, err)
 	}
 	s.delete(t, "a", "e")
@@ -205,7 +205,7 @@ func TestWaitEndsWhateverBecomesOfAnExec(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if err := second(s.Wait(ctx, &taskAPI.WaitRequest{ID: "a"})); err == nil {
+	if err := second(s.Wait(ctx, &taskpb.ProcessRequest{Id: "a"})); err == nil {
 		t.Error("a wait that was given up goes on")
 	}
 }
@@ -215,15 +215,15 @@ func TestStateAfterTheEnd(t *testing.T) {
 	s.create(t, "a", "exit", "9")
 	s.start(t, "a", "")
 	s.wait(t, "a", "")
-	state, err := s.State(t.Context(), &taskAPI.StateRequest{ID: "a"})
+	state, err := s.State(t.Context(), &taskpb.ProcessRequest{Id: "a"})
 	if err != nil || state.Status != task.Status_STOPPED || state.ExitStatus != 9 || state.ExitedAt.AsTime().Before(time.Now().Add(-time.Minute)) {
 		t.Errorf("state %v, %v", state, err)
 	}
-	pids, err := s.Pids(t.Context(), &taskAPI.PidsRequest{ID: "a"})
+	pids, err := s.Pids(t.Context(), &taskpb.ProcessRequest{Id: "a"})
 	if err != nil || len(pids.Processes) == 0 {
 		t.Errorf("pids %v, %v", pids, err)
 	}
-	if reply, err := s.Stats(t.Context(), &taskAPI.StatsRequest{ID: "a"}); err != nil || reply.Stats == nil {
+	if reply, err := s.Stats(t.Context(), &taskpb.ProcessRequest{Id: "a"}); err != nil || reply.Stats == nil {
 		t.Errorf("stats %v, %v", reply, err)
 	}
 	s.delete(t, "a", "")
@@ -233,7 +233,7 @@ func TestShutdownWaitsForTheLast(t *testing.T) {
 	s := newService(t)
 	s.create(t, "a", "ready")
 	shutdown := func() bool {
-		if err := second(s.Shutdown(t.Context(), &taskAPI.ShutdownRequest{ID: "a"})); err != nil {
+		if err := second(s.Shutdown(t.Context(), &taskpb.ShutdownRequest{Id: "a"})); err != nil {
 			t.Fatal(err)
 		}
 		select {
@@ -253,7 +253,7 @@ func TestShutdownWaitsForTheLast(t *testing.T) {
 		t.Fatal("the empty server stays")
 	}
 	b, mounts := podtest.Bundle(t, podtest.Spec("b", "ready"))
-	if _, err := s.Create(t.Context(), &taskAPI.CreateTaskRequest{ID: "b", Bundle: b.Path, Rootfs: mounts}); !errdefs.IsUnavailable(err) {
+	if _, err := s.Create(t.Context(), &taskpb.CreateTaskRequest{Id: "b", Bundle: b.Path, Rootfs: mounts}); !errdefs.IsUnavailable(err) {
 		t.Errorf("create after shutdown: %v", err)
 	}
 }
@@ -268,15 +268,15 @@ func TestDeleteOfAFailedCreate(t *testing.T) {
 	}
 	created := make(chan error, 1)
 	go func() { // nobody reads the fifo, so this takes seconds
-		created <- second(s.Create(context.Background(), &taskAPI.CreateTaskRequest{ID: "a", Bundle: b.Path, Rootfs: mounts, Stdout: fifo}))
+		created <- second(s.Create(context.Background(), &taskpb.CreateTaskRequest{Id: "a", Bundle: b.Path, Rootfs: mounts, Stdout: fifo}))
 	}()
 	for len(podtest.Cgroups(podtest.Parent+"/a")) == 0 {
 		time.Sleep(time.Millisecond)
 	}
-	if _, err := s.Delete(t.Context(), &taskAPI.DeleteRequest{ID: "a"}); !errdefs.IsNotFound(err) {
+	if _, err := s.Delete(t.Context(), &taskpb.ProcessRequest{Id: "a"}); !errdefs.IsNotFound(err) {
 		t.Errorf("delete: %v", err)
 	}
-	if err := second(s.Shutdown(t.Context(), &taskAPI.ShutdownRequest{ID: "a"})); err != nil {
+	if err := second(s.Shutdown(t.Context(), &taskpb.ShutdownRequest{Id: "a"})); err != nil {
 		t.Error(err)
 	}
 	select {

@@ -3,52 +3,76 @@ package task
 import (
 	"context"
 
-	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/ttrpc"
+	"google.golang.org/protobuf/types/known/emptypb"
+
+	"github.com/hachi-run/hachi/shim/task/taskpb"
 )
 
-// service is a task service, one for each kind of container.
-type service = taskAPI.TTRPCTaskService
+// Service is a task service, one for each kind of container. A request is the callee's to change.
+type Service interface {
+	State(context.Context, *taskpb.ProcessRequest) (*taskpb.StateResponse, error)
+	Create(context.Context, *taskpb.CreateTaskRequest) (*taskpb.PidResponse, error)
+	Start(context.Context, *taskpb.ProcessRequest) (*taskpb.PidResponse, error)
+	Delete(context.Context, *taskpb.ProcessRequest) (*taskpb.DeleteResponse, error)
+	Pids(context.Context, *taskpb.ProcessRequest) (*taskpb.PidsResponse, error)
+	Pause(context.Context, *taskpb.ProcessRequest) (*emptypb.Empty, error)
+	Resume(context.Context, *taskpb.ProcessRequest) (*emptypb.Empty, error)
+	Checkpoint(context.Context, *taskpb.CheckpointTaskRequest) (*emptypb.Empty, error)
+	Kill(context.Context, *taskpb.KillRequest) (*emptypb.Empty, error)
+	Exec(context.Context, *taskpb.ExecProcessRequest) (*emptypb.Empty, error)
+	ResizePty(context.Context, *taskpb.ResizePtyRequest) (*emptypb.Empty, error)
+	CloseIO(context.Context, *taskpb.CloseIORequest) (*emptypb.Empty, error)
+	Update(context.Context, *taskpb.UpdateTaskRequest) (*emptypb.Empty, error)
+	Wait(context.Context, *taskpb.ProcessRequest) (*taskpb.WaitResponse, error)
+	Stats(context.Context, *taskpb.ProcessRequest) (*taskpb.StatsResponse, error)
+	Connect(context.Context, *taskpb.ProcessRequest) (*taskpb.ConnectResponse, error)
+	Shutdown(context.Context, *taskpb.ShutdownRequest) (*emptypb.Empty, error)
+}
 
 // choose picks the service that holds a container.
-type choose func(id string) service
+type choose func(id string) Service
 
-// method makes a ttrpc method of one of the service's: it decodes the request, finds the container's own
-// service, and calls it.
+// method makes a ttrpc method of one of the service's: it finds the container's own service, and calls it.
 func method[Q any, R any, P interface {
 	*Q
-	GetID() string
-}](call func(service, context.Context, P) (R, error)) func(choose) ttrpc.Method {
+	GetId() string
+}](call func(Service, context.Context, P) (R, error)) func(choose) ttrpc.Method {
 	return func(of choose) ttrpc.Method {
-		return func(ctx context.Context, decode func(any) error) (any, error) {
-			q := P(new(Q))
-			if err := decode(q); err != nil {
-				return nil, err
-			}
-			return call(of(q.GetID()), ctx, q)
+		return unary(func(ctx context.Context, q P) (R, error) { return call(of(q.GetId()), ctx, q) })
+	}
+}
+
+// unary makes a ttrpc method of a function.
+func unary[Q any, R any, P interface{ *Q }](call func(context.Context, P) (R, error)) ttrpc.Method {
+	return func(ctx context.Context, decode func(any) error) (any, error) {
+		q := P(new(Q))
+		if err := decode(q); err != nil {
+			return nil, err
 		}
+		return call(ctx, q)
 	}
 }
 
 // methods are the calls of the task service. Their messages are the same on the wire in versions 2 and 3.
 var methods = map[string]func(choose) ttrpc.Method{
-	"State":      method(service.State),
-	"Create":     method(service.Create),
-	"Start":      method(service.Start),
-	"Delete":     method(service.Delete),
-	"Pids":       method(service.Pids),
-	"Pause":      method(service.Pause),
-	"Resume":     method(service.Resume),
-	"Checkpoint": method(service.Checkpoint),
-	"Kill":       method(service.Kill),
-	"Exec":       method(service.Exec),
-	"ResizePty":  method(service.ResizePty),
-	"CloseIO":    method(service.CloseIO),
-	"Update":     method(service.Update),
-	"Wait":       method(service.Wait),
-	"Stats":      method(service.Stats),
-	"Connect":    method(service.Connect),
-	"Shutdown":   method(service.Shutdown),
+	"State":      method(Service.State),
+	"Create":     method(Service.Create),
+	"Start":      method(Service.Start),
+	"Delete":     method(Service.Delete),
+	"Pids":       method(Service.Pids),
+	"Pause":      method(Service.Pause),
+	"Resume":     method(Service.Resume),
+	"Checkpoint": method(Service.Checkpoint),
+	"Kill":       method(Service.Kill),
+	"Exec":       method(Service.Exec),
+	"ResizePty":  method(Service.ResizePty),
+	"CloseIO":    method(Service.CloseIO),
+	"Update":     method(Service.Update),
+	"Wait":       method(Service.Wait),
+	"Stats":      method(Service.Stats),
+	"Connect":    method(Service.Connect),
+	"Shutdown":   method(Service.Shutdown),
 }
 
 // description is what a ttrpc server registers for a task service.

@@ -5,12 +5,13 @@ import (
 	"strings"
 	"testing"
 
-	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/hachi-run/hachi/shim/pod/podtest"
+
+	"github.com/hachi-run/hachi/shim/task/taskpb"
 )
 
 // TestBadSpecsAreRefused gives specs that cannot be run. Each error says what is wrong, is no Unimplemented, which
@@ -47,7 +48,7 @@ func TestBadSpecsAreRefused(t *testing.T) {
 		spec := podtest.Spec("bad", "ready")
 		c.change(spec)
 		b, mounts := podtest.Bundle(t, spec)
-		_, err := s.Create(t.Context(), &taskAPI.CreateTaskRequest{ID: "bad", Bundle: b.Path, Rootfs: mounts})
+		_, err := s.Create(t.Context(), &taskpb.CreateTaskRequest{Id: "bad", Bundle: b.Path, Rootfs: mounts})
 		if err == nil || errdefs.IsNotImplemented(err) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: got %v, want an error that says %q", name, err, c.says)
 		}
@@ -69,22 +70,22 @@ func TestBadRequestsAreRefused(t *testing.T) {
 		err error
 		is  func(error) bool
 	}{
-		"create without a bundle": {second(s.Create(t.Context(), &taskAPI.CreateTaskRequest{ID: "b", Bundle: filepath.Join(t.TempDir(), "none")})), gone},
+		"create without a bundle": {second(s.Create(t.Context(), &taskpb.CreateTaskRequest{Id: "b", Bundle: filepath.Join(t.TempDir(), "none")})), gone},
 		"create a second time":    {again(t, s), errdefs.IsAlreadyExists},
-		"start an unknown":        {second(s.Start(t.Context(), &taskAPI.StartRequest{ID: "b"})), gone},
-		"start an unknown exec":   {second(s.Start(t.Context(), &taskAPI.StartRequest{ID: "a", ExecID: "e"})), gone},
-		"state of an unknown":     {second(s.State(t.Context(), &taskAPI.StateRequest{ID: "b"})), gone},
-		"delete an unknown":       {second(s.Delete(t.Context(), &taskAPI.DeleteRequest{ID: "b"})), gone},
-		"delete an unknown exec":  {second(s.Delete(t.Context(), &taskAPI.DeleteRequest{ID: "a", ExecID: "e"})), gone},
-		"exec of garbage":         {second(s.Exec(t.Context(), &taskAPI.ExecProcessRequest{ID: "a", ExecID: "e", Spec: broken})), invalid},
-		"exec of nothing":         {second(s.Exec(t.Context(), &taskAPI.ExecProcessRequest{ID: "a", ExecID: "e"})), invalid},
-		"update with garbage":     {second(s.Update(t.Context(), &taskAPI.UpdateTaskRequest{ID: "a", Resources: broken})), invalid},
-		"no such signal":          {second(s.Kill(t.Context(), &taskAPI.KillRequest{ID: "a", Signal: 1 << 31})), invalid},
-		"resize no terminal":      {second(s.ResizePty(t.Context(), &taskAPI.ResizePtyRequest{ID: "a", Width: 1})), errdefs.IsFailedPrecondition},
-		"close no stdin":          {second(s.CloseIO(t.Context(), &taskAPI.CloseIORequest{ID: "a", Stdin: true})), func(err error) bool { return err == nil }},
-		"pause before start":      {second(s.Pause(t.Context(), &taskAPI.PauseRequest{ID: "a"})), errdefs.IsFailedPrecondition},
-		"resume before start":     {second(s.Resume(t.Context(), &taskAPI.ResumeRequest{ID: "a"})), errdefs.IsFailedPrecondition},
-		"checkpoint":              {second(s.Checkpoint(t.Context(), &taskAPI.CheckpointTaskRequest{ID: "a"})), errdefs.IsNotImplemented},
+		"start an unknown":        {second(s.Start(t.Context(), &taskpb.ProcessRequest{Id: "b"})), gone},
+		"start an unknown exec":   {second(s.Start(t.Context(), &taskpb.ProcessRequest{Id: "a", ExecId: "e"})), gone},
+		"state of an unknown":     {second(s.State(t.Context(), &taskpb.ProcessRequest{Id: "b"})), gone},
+		"delete an unknown":       {second(s.Delete(t.Context(), &taskpb.ProcessRequest{Id: "b"})), gone},
+		"delete an unknown exec":  {second(s.Delete(t.Context(), &taskpb.ProcessRequest{Id: "a", ExecId: "e"})), gone},
+		"exec of garbage":         {second(s.Exec(t.Context(), &taskpb.ExecProcessRequest{Id: "a", ExecId: "e", Spec: broken})), invalid},
+		"exec of nothing":         {second(s.Exec(t.Context(), &taskpb.ExecProcessRequest{Id: "a", ExecId: "e"})), invalid},
+		"update with garbage":     {second(s.Update(t.Context(), &taskpb.UpdateTaskRequest{Id: "a", Resources: broken})), invalid},
+		"no such signal":          {second(s.Kill(t.Context(), &taskpb.KillRequest{Id: "a", Signal: 1 << 31})), invalid},
+		"resize no terminal":      {second(s.ResizePty(t.Context(), &taskpb.ResizePtyRequest{Id: "a", Width: 1})), errdefs.IsFailedPrecondition},
+		"close no stdin":          {second(s.CloseIO(t.Context(), &taskpb.CloseIORequest{Id: "a", Stdin: true})), func(err error) bool { return err == nil }},
+		"pause before start":      {second(s.Pause(t.Context(), &taskpb.ProcessRequest{Id: "a"})), errdefs.IsFailedPrecondition},
+		"resume before start":     {second(s.Resume(t.Context(), &taskpb.ProcessRequest{Id: "a"})), errdefs.IsFailedPrecondition},
+		"checkpoint":              {second(s.Checkpoint(t.Context(), &taskpb.CheckpointTaskRequest{Id: "a"})), errdefs.IsNotImplemented},
 	} {
 		if !c.is(c.err) {
 			t.Errorf("%s: got %v", name, c.err)
@@ -94,5 +95,5 @@ func TestBadRequestsAreRefused(t *testing.T) {
 
 func again(t *testing.T, s *service) error {
 	b, mounts := podtest.Bundle(t, podtest.Spec("a", "ready"))
-	return second(s.Create(t.Context(), &taskAPI.CreateTaskRequest{ID: "a", Bundle: b.Path, Rootfs: mounts}))
+	return second(s.Create(t.Context(), &taskpb.CreateTaskRequest{Id: "a", Bundle: b.Path, Rootfs: mounts}))
 }

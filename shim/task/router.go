@@ -12,7 +12,6 @@ import (
 	"log/slog"
 	"sync"
 
-	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
@@ -26,6 +25,7 @@ import (
 	"github.com/hachi-run/hachi/shim/image"
 	"github.com/hachi-run/hachi/shim/pod"
 	"github.com/hachi-run/hachi/shim/sandbox"
+	"github.com/hachi-run/hachi/shim/task/taskpb"
 )
 
 // Images finds out what a container's image is.
@@ -45,28 +45,28 @@ type Options struct {
 	// Namespace is containerd's.
 	Namespace string
 	// Linux starts the service of Linux containers; it is called when the first one comes.
-	Linux func() (taskAPI.TTRPCTaskService, error)
+	Linux func() (Service, error)
 	// Shutdown ends the server when the answer to the current call is out.
 	Shutdown func()
 }
 
 // Router serves the task service, versions 2 and 3. Its methods are safe for concurrent use.
 type Router struct {
-	taskAPI.TTRPCTaskService // the Wasm containers', which also answers for unknown ids
+	Service // the Wasm containers', which also answers for unknown ids
 
 	o    Options
 	wasm *wasm
 
 	mu       sync.Mutex
-	linux    taskAPI.TTRPCTaskService // guarded by mu; nil until the first Linux container
-	linuxIDs map[string]bool          // guarded by mu
-	ending   bool                     // guarded by mu: Shutdown was granted
+	linux    Service         // guarded by mu; nil until the first Linux container
+	linuxIDs map[string]bool // guarded by mu
+	ending   bool            // guarded by mu: Shutdown was granted
 }
 
 // New returns a router.
 func New(o Options) *Router {
 	w := &wasm{pod: o.Pod, events: o.Events, namespace: o.Namespace, lives: make(map[*pod.Process]*life)}
-	return &Router{TTRPCTaskService: w, o: o, wasm: w, linuxIDs: make(map[string]bool)}
+	return &Router{Service: w, o: o, wasm: w, linuxIDs: make(map[string]bool)}
 }
 
 // Register adds the task services to a server.
@@ -77,7 +77,7 @@ func (r *Router) Register(s *ttrpc.Server) {
 }
 
 // choose sends a call to where its container is; the router itself stands before the Wasm containers.
-func (r *Router) choose(id string) service {
+func (r *Router) choose(id string) Service {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.linuxIDs[id] {
@@ -87,8 +87,8 @@ func (r *Router) choose(id string) service {
 }
 
 // Create finds out what the container is and creates it there.
-func (r *Router) Create(ctx context.Context, q *taskAPI.CreateTaskRequest) (*taskAPI.CreateTaskResponse, error) {
-	if err := r.admit(q.ID); err != nil {
+func (r *Router) Create(ctx context.Context, q *taskpb.CreateTaskRequest) (*taskpb.PidResponse, error) {
+	if err := r.admit(q.Id); err != nil {
 		return nil, err
 	}
 	b, err := bundle.Open(q.Bundle)
@@ -99,7 +99,7 @@ func (r *Router) Create(ctx context.Context, q *taskAPI.CreateTaskRequest) (*tas
 	if b.Sandbox() {
 		return r.wasm.create(ctx, q, b, nil)
 	}
-	look, err := r.o.Images.Look(q.ID, b.Spec, q.Rootfs)
+	look, err := r.o.Images.Look(q.Id, b.Spec, q.Rootfs)
 	if err != nil {
 		return nil, err
 	}
@@ -116,7 +116,7 @@ func (r *Router) Create(ctx context.Context, q *taskAPI.CreateTaskRequest) (*tas
 			return r.createLinux(ctx, q, b, changed)
 		}
 	}
-	slog.Info("create container", "id", q.ID, "kind", image.Wasm)
+	slog.Info("create container", "id", q.Id, "kind", image.Wasm)
 	reply, err := r.wasm.create(ctx, q, b, find)
 	if errors.Is(err, pod.ErrLinux) {
 		return r.createLinux(ctx, q, b, changed)
@@ -139,11 +139,11 @@ func (r *Router) admit(id string) error {
 }
 
 // createLinux has runc create a container. changed says that its specification differs from its bundle's file.
-func (r *Router) createLinux(ctx context.Context, q *taskAPI.CreateTaskRequest, b bundle.Bundle, changed bool) (*taskAPI.CreateTaskResponse, error) {
-	slog.Info("create container", "id", q.ID, "kind", image.Linux)
+func (r *Router) createLinux(ctx context.Context, q *taskpb.CreateTaskRequest, b bundle.Bundle, changed bool) (*taskpb.PidResponse, error) {
+	slog.Info("create container", "id", q.Id, "kind", image.Linux)
 	shared, err := r.o.PIDs.Redirect(b.Spec)
 	if err != nil {
-		return nil, fmt.Errorf("create container %s: %w", q.ID, err)
+		return nil, fmt.Errorf("create container %s: %w", q.Id, err)
 	}
 	if changed || shared { // runc reads the file
 		if err := b.Save(); err != nil {
@@ -155,20 +155,20 @@ func (r *Router) createLinux(ctx context.Context, q *taskAPI.CreateTaskRequest, 
 		linux, err := r.o.Linux()
 		if err != nil {
 			r.mu.Unlock()
-			return nil, fmt.Errorf("create Linux container %s: %w", q.ID, err)
+			return nil, fmt.Errorf("create Linux container %s: %w", q.Id, err)
 		}
 		r.linux = linux
 	}
 	linux := r.linux
-	if _, err := r.o.Pod.Container(q.ID); err == nil || r.linuxIDs[q.ID] {
+	if _, err := r.o.Pod.Container(q.Id); err == nil || r.linuxIDs[q.Id] {
 		r.mu.Unlock()
-		return nil, fmt.Errorf("create container %s: %w (delete the old one first)", q.ID, errdefs.ErrAlreadyExists)
+		return nil, fmt.Errorf("create container %s: %w (delete the old one first)", q.Id, errdefs.ErrAlreadyExists)
 	}
-	r.linuxIDs[q.ID] = true
+	r.linuxIDs[q.Id] = true
 	r.mu.Unlock()
 	reply, err := linux.Create(ctx, q)
 	if err != nil {
-		r.forget(q.ID)
+		r.forget(q.Id)
 	}
 	return reply, err
 }
@@ -180,7 +180,7 @@ func (r *Router) forget(id string) {
 }
 
 // Shutdown ends the server when nothing is left in the pod.
-func (r *Router) Shutdown(context.Context, *taskAPI.ShutdownRequest) (*emptypb.Empty, error) {
+func (r *Router) Shutdown(context.Context, *taskpb.ShutdownRequest) (*emptypb.Empty, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.linuxIDs) == 0 && r.o.Pod.Empty() && !r.o.Sandbox.Alive() {
@@ -194,38 +194,38 @@ func (r *Router) Shutdown(context.Context, *taskAPI.ShutdownRequest) (*emptypb.E
 func (r *Router) Close() { r.wasm.close() }
 
 // Connect tells the pids of a container, or of the sandbox, whose task is the server itself.
-func (r *Router) Connect(ctx context.Context, q *taskAPI.ConnectRequest) (*taskAPI.ConnectResponse, error) {
-	if st, err := r.o.Sandbox.Status(q.ID); err == nil {
-		return &taskAPI.ConnectResponse{ShimPid: uint32(st.Pid), TaskPid: uint32(st.Pid)}, nil
+func (r *Router) Connect(ctx context.Context, q *taskpb.ProcessRequest) (*taskpb.ConnectResponse, error) {
+	if st, err := r.o.Sandbox.Status(q.Id); err == nil {
+		return &taskpb.ConnectResponse{ShimPid: uint32(st.Pid), TaskPid: uint32(st.Pid)}, nil
 	}
 	return r.wasm.Connect(ctx, q)
 }
 
 // Pids lists the processes of a container, or of the sandbox. containerd kills a server that names none.
-func (r *Router) Pids(ctx context.Context, q *taskAPI.PidsRequest) (*taskAPI.PidsResponse, error) {
-	if st, err := r.o.Sandbox.Status(q.ID); err == nil {
-		return &taskAPI.PidsResponse{Processes: []*task.ProcessInfo{{Pid: uint32(st.Pid)}}}, nil
+func (r *Router) Pids(ctx context.Context, q *taskpb.ProcessRequest) (*taskpb.PidsResponse, error) {
+	if st, err := r.o.Sandbox.Status(q.Id); err == nil {
+		return &taskpb.PidsResponse{Processes: []*task.ProcessInfo{{Pid: uint32(st.Pid)}}}, nil
 	}
 	return r.wasm.Pids(ctx, q)
 }
 
 // linuxContainers is runc's service, less what concerns the server as a whole.
 type linuxContainers struct {
-	taskAPI.TTRPCTaskService
+	Service
 	router *Router
 }
 
 // Delete also forgets the container.
-func (l linuxContainers) Delete(ctx context.Context, q *taskAPI.DeleteRequest) (*taskAPI.DeleteResponse, error) {
-	reply, err := l.TTRPCTaskService.Delete(ctx, q)
+func (l linuxContainers) Delete(ctx context.Context, q *taskpb.ProcessRequest) (*taskpb.DeleteResponse, error) {
+	reply, err := l.Service.Delete(ctx, q)
 	// NotFound is also the end of one whose Create has failed a moment ago.
-	if (err == nil || status.Code(err) == codes.NotFound) && q.ExecID == "" {
-		l.router.forget(q.ID)
+	if (err == nil || status.Code(err) == codes.NotFound) && q.ExecId == "" {
+		l.router.forget(q.Id)
 	}
 	return reply, err
 }
 
 // Shutdown is never runc's to answer: it would end the process.
-func (l linuxContainers) Shutdown(ctx context.Context, q *taskAPI.ShutdownRequest) (*emptypb.Empty, error) {
+func (l linuxContainers) Shutdown(ctx context.Context, q *taskpb.ShutdownRequest) (*emptypb.Empty, error) {
 	return l.router.Shutdown(ctx, q)
 }

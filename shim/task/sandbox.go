@@ -2,17 +2,21 @@ package task
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"runtime"
 
-	sandboxAPI "github.com/containerd/containerd/api/runtime/sandbox/v1"
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
+	"github.com/containerd/ttrpc"
 	"github.com/containerd/typeurl/v2"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/types/known/anypb"
+	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hachi-run/hachi/shim/sandbox"
+	"github.com/hachi-run/hachi/shim/task/taskpb"
 )
 
 // Sandbox serves containerd's sandbox service.
@@ -28,56 +32,73 @@ func NewSandbox(s *sandbox.Sandbox, usage func(cgroup string) (any, error), shut
 	return &Sandbox{sandbox: s, usage: usage, shutdown: shutdown}
 }
 
-var _ sandboxAPI.TTRPCSandboxService = (*Sandbox)(nil)
+// Register adds the sandbox service to a server.
+func (s *Sandbox) Register(server *ttrpc.Server) {
+	server.RegisterService("containerd.runtime.sandbox.v1.Sandbox", &ttrpc.ServiceDesc{Methods: map[string]ttrpc.Method{
+		"CreateSandbox":   unary(s.CreateSandbox),
+		"StartSandbox":    unary(s.StartSandbox),
+		"Platform":        unary(s.Platform),
+		"StopSandbox":     unary(s.StopSandbox),
+		"WaitSandbox":     unary(s.WaitSandbox),
+		"SandboxStatus":   unary(s.SandboxStatus),
+		"PingSandbox":     unary(s.PingSandbox),
+		"ShutdownSandbox": unary(s.ShutdownSandbox),
+		"SandboxMetrics":  unary(s.SandboxMetrics),
+		"UpdateSandbox":   unary(s.UpdateSandbox),
+	}})
+}
 
 // CreateSandbox moves the server into the pod's namespaces.
-func (s *Sandbox) CreateSandbox(_ context.Context, r *sandboxAPI.CreateSandboxRequest) (*sandboxAPI.CreateSandboxResponse, error) {
+func (s *Sandbox) CreateSandbox(_ context.Context, r *taskpb.CreateSandboxRequest) (*emptypb.Empty, error) {
 	c, err := sandbox.ParseConfig(r.Options)
 	if err != nil {
 		return nil, err
 	}
-	return &sandboxAPI.CreateSandboxResponse{}, s.sandbox.Create(r.SandboxID, r.BundlePath, r.NetnsPath, c)
+	return empty, s.sandbox.Create(r.SandboxId, r.BundlePath, r.NetnsPath, c)
 }
 
+// specURL is what containerd calls an OCI spec in an Any (core/runtime/typeurl.go), whose value is JSON.
+const specURL = "types.containerd.io/opencontainers/runtime-spec/1/Spec"
+
 // StartSandbox makes the pod ready. containerd's NRI wants some spec of it.
-func (s *Sandbox) StartSandbox(_ context.Context, r *sandboxAPI.StartSandboxRequest) (*sandboxAPI.StartSandboxResponse, error) {
-	pid, created, err := s.sandbox.Start(r.SandboxID)
+func (s *Sandbox) StartSandbox(_ context.Context, r *taskpb.SandboxRequest) (*taskpb.StartSandboxResponse, error) {
+	pid, created, err := s.sandbox.Start(r.SandboxId)
 	if err != nil {
 		return nil, err
 	}
-	spec, err := typeurl.MarshalAnyToProto(&specs.Spec{Version: specs.Version, Process: &specs.Process{}, Root: &specs.Root{}, Linux: &specs.Linux{}})
+	spec, err := json.Marshal(&specs.Spec{Version: specs.Version, Process: &specs.Process{}, Root: &specs.Root{}, Linux: &specs.Linux{}})
 	if err != nil {
 		return nil, err
 	}
-	return &sandboxAPI.StartSandboxResponse{Pid: uint32(pid), CreatedAt: timestamppb.New(created), Spec: spec}, nil
+	return &taskpb.StartSandboxResponse{Pid: uint32(pid), CreatedAt: timestamppb.New(created), Spec: &anypb.Any{TypeUrl: specURL, Value: spec}}, nil
 }
 
 // Platform is Linux even for Wasm containers: containerd makes their specs by it.
-func (s *Sandbox) Platform(context.Context, *sandboxAPI.PlatformRequest) (*sandboxAPI.PlatformResponse, error) {
-	return &sandboxAPI.PlatformResponse{Platform: &types.Platform{OS: "linux", Architecture: runtime.GOARCH}}, nil
+func (s *Sandbox) Platform(context.Context, *taskpb.SandboxRequest) (*taskpb.PlatformResponse, error) {
+	return &taskpb.PlatformResponse{Platform: &types.Platform{OS: "linux", Architecture: runtime.GOARCH}}, nil
 }
 
 // StopSandbox ends the pod; its containers were stopped before.
-func (s *Sandbox) StopSandbox(_ context.Context, r *sandboxAPI.StopSandboxRequest) (*sandboxAPI.StopSandboxResponse, error) {
-	return &sandboxAPI.StopSandboxResponse{}, s.sandbox.Stop(r.SandboxID)
+func (s *Sandbox) StopSandbox(_ context.Context, r *taskpb.SandboxRequest) (*emptypb.Empty, error) {
+	return empty, s.sandbox.Stop(r.SandboxId)
 }
 
 // WaitSandbox waits for the end of the pod.
-func (s *Sandbox) WaitSandbox(ctx context.Context, r *sandboxAPI.WaitSandboxRequest) (*sandboxAPI.WaitSandboxResponse, error) {
-	at, err := s.sandbox.Wait(ctx, r.SandboxID)
+func (s *Sandbox) WaitSandbox(ctx context.Context, r *taskpb.SandboxRequest) (*taskpb.WaitSandboxResponse, error) {
+	at, err := s.sandbox.Wait(ctx, r.SandboxId)
 	if err != nil {
 		return nil, err
 	}
-	return &sandboxAPI.WaitSandboxResponse{ExitedAt: timestamppb.New(at)}, nil
+	return &taskpb.WaitSandboxResponse{ExitedAt: timestamppb.New(at)}, nil
 }
 
 // SandboxStatus tells what the pod is now.
-func (s *Sandbox) SandboxStatus(_ context.Context, r *sandboxAPI.SandboxStatusRequest) (*sandboxAPI.SandboxStatusResponse, error) {
-	st, err := s.sandbox.Status(r.SandboxID)
+func (s *Sandbox) SandboxStatus(_ context.Context, r *taskpb.SandboxRequest) (*taskpb.SandboxStatusResponse, error) {
+	st, err := s.sandbox.Status(r.SandboxId)
 	if err != nil {
 		return nil, err
 	}
-	reply := &sandboxAPI.SandboxStatusResponse{SandboxID: r.SandboxID, Pid: uint32(st.Pid), State: string(st.State), CreatedAt: timestamppb.New(st.Created)}
+	reply := &taskpb.SandboxStatusResponse{SandboxId: r.SandboxId, Pid: uint32(st.Pid), State: string(st.State), CreatedAt: timestamppb.New(st.Created)}
 	if !st.Stopped.IsZero() {
 		reply.ExitedAt = timestamppb.New(st.Stopped)
 	}
@@ -85,27 +106,27 @@ func (s *Sandbox) SandboxStatus(_ context.Context, r *sandboxAPI.SandboxStatusRe
 }
 
 // PingSandbox answers.
-func (s *Sandbox) PingSandbox(context.Context, *sandboxAPI.PingRequest) (*sandboxAPI.PingResponse, error) {
-	return &sandboxAPI.PingResponse{}, nil
+func (s *Sandbox) PingSandbox(context.Context, *taskpb.SandboxRequest) (*emptypb.Empty, error) {
+	return empty, nil
 }
 
 // ShutdownSandbox ends the pod and then the server, also one whose sandbox could not be created.
-func (s *Sandbox) ShutdownSandbox(_ context.Context, r *sandboxAPI.ShutdownSandboxRequest) (*sandboxAPI.ShutdownSandboxResponse, error) {
-	if err := s.sandbox.Stop(r.SandboxID); err != nil && s.sandbox.Born() {
+func (s *Sandbox) ShutdownSandbox(_ context.Context, r *taskpb.SandboxRequest) (*emptypb.Empty, error) {
+	if err := s.sandbox.Stop(r.SandboxId); err != nil && s.sandbox.Born() {
 		return nil, err
 	}
 	s.shutdown()
-	return &sandboxAPI.ShutdownSandboxResponse{}, nil
+	return empty, nil
 }
 
 // SandboxMetrics are those of the pod's own cgroup.
-func (s *Sandbox) SandboxMetrics(_ context.Context, r *sandboxAPI.SandboxMetricsRequest) (*sandboxAPI.SandboxMetricsResponse, error) {
-	st, err := s.sandbox.Status(r.SandboxID)
+func (s *Sandbox) SandboxMetrics(_ context.Context, r *taskpb.SandboxRequest) (*taskpb.SandboxMetricsResponse, error) {
+	st, err := s.sandbox.Status(r.SandboxId)
 	if err != nil {
 		return nil, err
 	}
 	if st.CgroupParent == "" {
-		return nil, fmt.Errorf("metrics of sandbox %s: it has no cgroup: %w", r.SandboxID, errdefs.ErrNotFound)
+		return nil, fmt.Errorf("metrics of sandbox %s: it has no cgroup: %w", r.SandboxId, errdefs.ErrNotFound)
 	}
 	usage, err := s.usage(st.CgroupParent)
 	if err != nil {
@@ -113,12 +134,12 @@ func (s *Sandbox) SandboxMetrics(_ context.Context, r *sandboxAPI.SandboxMetrics
 	}
 	body, err := typeurl.MarshalAnyToProto(usage)
 	if err != nil {
-		return nil, fmt.Errorf("metrics of sandbox %s: %w", r.SandboxID, err)
+		return nil, fmt.Errorf("metrics of sandbox %s: %w", r.SandboxId, err)
 	}
-	return &sandboxAPI.SandboxMetricsResponse{Metrics: &types.Metric{ID: r.SandboxID, Timestamp: timestamppb.Now(), Data: body}}, nil
+	return &taskpb.SandboxMetricsResponse{Metrics: &types.Metric{ID: r.SandboxId, Timestamp: timestamppb.Now(), Data: body}}, nil
 }
 
 // UpdateSandbox is optional, and the pod's own limits are kubelet's to set.
-func (s *Sandbox) UpdateSandbox(_ context.Context, r *sandboxAPI.UpdateSandboxRequest) (*sandboxAPI.UpdateSandboxResponse, error) {
-	return nil, fmt.Errorf("update sandbox %s: %w", r.SandboxID, errdefs.ErrNotImplemented)
+func (s *Sandbox) UpdateSandbox(_ context.Context, r *taskpb.SandboxRequest) (*emptypb.Empty, error) {
+	return nil, fmt.Errorf("update sandbox %s: %w", r.SandboxId, errdefs.ErrNotImplemented)
 }

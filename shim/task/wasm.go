@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	events "github.com/containerd/containerd/api/events"
-	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
@@ -22,6 +21,7 @@ import (
 	"github.com/hachi-run/hachi/shim/image"
 	"github.com/hachi-run/hachi/shim/pod"
 	"github.com/hachi-run/hachi/shim/stdio"
+	"github.com/hachi-run/hachi/shim/task/taskpb"
 )
 
 var empty = &emptypb.Empty{}
@@ -44,17 +44,17 @@ func (s *wasm) close() {
 }
 
 // create makes a container of what find finds, or the pause container when find is nil.
-func (s *wasm) create(ctx context.Context, r *taskAPI.CreateTaskRequest, b bundle.Bundle, find func(context.Context) (*image.Image, error)) (*taskAPI.CreateTaskResponse, error) {
+func (s *wasm) create(ctx context.Context, r *taskpb.CreateTaskRequest, b bundle.Bundle, find func(context.Context) (*image.Image, error)) (*taskpb.PidResponse, error) {
 	if r.Checkpoint != "" {
-		return nil, fmt.Errorf("create container %s: restore from a checkpoint: %w (Wasm containers cannot be checkpointed)", r.ID, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("create container %s: restore from a checkpoint: %w (Wasm containers cannot be checkpointed)", r.Id, errdefs.ErrInvalidArgument)
 	}
-	o := pod.ContainerOptions{ID: r.ID, Bundle: b, Find: find, IO: s.stdio(r.ID, r.Stdin, r.Stdout, r.Stderr, r.Terminal)}
+	o := pod.ContainerOptions{ID: r.Id, Bundle: b, Find: find, IO: s.stdio(r.Id, r.Stdin, r.Stdout, r.Stderr, r.Terminal)}
 	for _, m := range r.Rootfs {
 		o.Rootfs = append(o.Rootfs, specs.Mount{Destination: m.Target, Type: m.Type, Source: m.Source, Options: m.Options})
 	}
 	o.Announce = func(c *pod.Container) {
 		s.follow(c, c.Init, topicCreate, &events.TaskCreate{
-			ContainerID: r.ID, Bundle: r.Bundle, Rootfs: r.Rootfs, Pid: uint32(c.Init.Pid()),
+			ContainerID: r.Id, Bundle: r.Bundle, Rootfs: r.Rootfs, Pid: uint32(c.Init.Pid()),
 			IO: &events.TaskIO{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal},
 		})
 	}
@@ -62,7 +62,7 @@ func (s *wasm) create(ctx context.Context, r *taskAPI.CreateTaskRequest, b bundl
 	if err != nil {
 		return nil, err
 	}
-	return &taskAPI.CreateTaskResponse{Pid: uint32(c.Init.Pid())}, nil
+	return &taskpb.PidResponse{Pid: uint32(c.Init.Pid())}, nil
 }
 
 func (s *wasm) stdio(id, stdin, stdout, stderr string, terminal bool) stdio.Config {
@@ -70,12 +70,12 @@ func (s *wasm) stdio(id, stdin, stdout, stderr string, terminal bool) stdio.Conf
 }
 
 // Create is answered by the router, which alone knows what a new container is.
-func (s *wasm) Create(context.Context, *taskAPI.CreateTaskRequest) (*taskAPI.CreateTaskResponse, error) {
+func (s *wasm) Create(context.Context, *taskpb.CreateTaskRequest) (*taskpb.PidResponse, error) {
 	return nil, fmt.Errorf("create: not routed: %w", errdefs.ErrInternal)
 }
 
-func (s *wasm) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.StartResponse, error) {
-	c, p, err := s.find(r.ID, r.ExecID)
+func (s *wasm) Start(ctx context.Context, r *taskpb.ProcessRequest) (*taskpb.PidResponse, error) {
+	c, p, err := s.find(r.Id, r.ExecId)
 	if err != nil {
 		return nil, err
 	}
@@ -85,16 +85,16 @@ func (s *wasm) Start(ctx context.Context, r *taskAPI.StartRequest) (*taskAPI.Sta
 	}
 	l.Lock()
 	defer l.Unlock()
-	if _, err := c.Start(ctx, r.ExecID); err != nil {
+	if _, err := c.Start(ctx, r.ExecId); err != nil {
 		return nil, err
 	}
 	pid := uint32(p.Pid())
-	if r.ExecID == "" {
-		s.send(topicStart, &events.TaskStart{ContainerID: r.ID, Pid: pid})
+	if r.ExecId == "" {
+		s.send(topicStart, &events.TaskStart{ContainerID: r.Id, Pid: pid})
 	} else {
-		s.send(topicExecStarted, &events.TaskExecStarted{ContainerID: r.ID, ExecID: r.ExecID, Pid: pid})
+		s.send(topicExecStarted, &events.TaskExecStarted{ContainerID: r.Id, ExecID: r.ExecId, Pid: pid})
 	}
-	return &taskAPI.StartResponse{Pid: pid}, nil
+	return &taskpb.PidResponse{Pid: pid}, nil
 }
 
 // find finds a container, and its first process or one of its execs.
@@ -107,11 +107,11 @@ func (s *wasm) find(id, exec string) (*pod.Container, *pod.Process, error) {
 	return c, p, err
 }
 
-func (s *wasm) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAPI.DeleteResponse, error) {
-	c, p, err := s.find(r.ID, r.ExecID)
-	if err != nil && r.ExecID == "" {
+func (s *wasm) Delete(ctx context.Context, r *taskpb.ProcessRequest) (*taskpb.DeleteResponse, error) {
+	c, p, err := s.find(r.Id, r.ExecId)
+	if err != nil && r.ExecId == "" {
 		// containerd gave up waiting for Create, and now nothing of it may stay.
-		return nil, s.pod.Delete(ctx, r.ID)
+		return nil, s.pod.Delete(ctx, r.Id)
 	}
 	if err != nil {
 		return nil, err
@@ -120,10 +120,10 @@ func (s *wasm) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAPI.D
 	if err != nil {
 		return nil, fmt.Errorf("delete: %w", err)
 	}
-	if r.ExecID != "" {
-		_, err = c.DeleteExec(r.ExecID)
+	if r.ExecId != "" {
+		_, err = c.DeleteExec(r.ExecId)
 	} else {
-		err = s.pod.Delete(ctx, r.ID)
+		err = s.pod.Delete(ctx, r.Id)
 	}
 	if err != nil {
 		return nil, err
@@ -131,19 +131,19 @@ func (s *wasm) Delete(ctx context.Context, r *taskAPI.DeleteRequest) (*taskAPI.D
 	<-l.told
 	s.forget(c, p)
 	x, pid := p.Exit(), uint32(p.Pid())
-	if r.ExecID == "" {
-		s.send(topicDelete, &events.TaskDelete{ContainerID: r.ID, Pid: pid, ExitStatus: x.Code, ExitedAt: timestamppb.New(x.At)})
+	if r.ExecId == "" {
+		s.send(topicDelete, &events.TaskDelete{ContainerID: r.Id, Pid: pid, ExitStatus: x.Code, ExitedAt: timestamppb.New(x.At)})
 	}
-	return &taskAPI.DeleteResponse{Pid: pid, ExitStatus: x.Code, ExitedAt: timestamppb.New(x.At)}, nil
+	return &taskpb.DeleteResponse{Pid: pid, ExitStatus: x.Code, ExitedAt: timestamppb.New(x.At)}, nil
 }
 
-func (s *wasm) State(_ context.Context, r *taskAPI.StateRequest) (*taskAPI.StateResponse, error) {
-	c, p, err := s.find(r.ID, r.ExecID)
+func (s *wasm) State(_ context.Context, r *taskpb.ProcessRequest) (*taskpb.StateResponse, error) {
+	c, p, err := s.find(r.Id, r.ExecId)
 	if err != nil {
 		return nil, err
 	}
-	state := &taskAPI.StateResponse{
-		ID: r.ID, ExecID: r.ExecID, Bundle: c.Bundle.Path, Pid: uint32(p.Pid()), Status: statusOf(p.State()),
+	state := &taskpb.StateResponse{
+		Id: r.Id, ExecId: r.ExecId, Bundle: c.Bundle.Path, Pid: uint32(p.Pid()), Status: statusOf(p.State()),
 		Stdin: p.IO.Stdin, Stdout: p.IO.Stdout, Stderr: p.IO.Stderr, Terminal: p.IO.Terminal,
 	}
 	if state.Status == task.Status_STOPPED {
@@ -166,8 +166,8 @@ func statusOf(s pod.State) task.Status {
 	}
 }
 
-func (s *wasm) Wait(ctx context.Context, r *taskAPI.WaitRequest) (*taskAPI.WaitResponse, error) {
-	_, p, err := s.find(r.ID, r.ExecID)
+func (s *wasm) Wait(ctx context.Context, r *taskpb.ProcessRequest) (*taskpb.WaitResponse, error) {
+	_, p, err := s.find(r.Id, r.ExecId)
 	if err != nil {
 		return nil, err
 	}
@@ -175,56 +175,56 @@ func (s *wasm) Wait(ctx context.Context, r *taskAPI.WaitRequest) (*taskAPI.WaitR
 	if err != nil {
 		return nil, err
 	}
-	return &taskAPI.WaitResponse{ExitStatus: x.Code, ExitedAt: timestamppb.New(x.At)}, nil
+	return &taskpb.WaitResponse{ExitStatus: x.Code, ExitedAt: timestamppb.New(x.At)}, nil
 }
 
-func (s *wasm) Kill(_ context.Context, r *taskAPI.KillRequest) (*emptypb.Empty, error) {
-	c, err := s.pod.Container(r.ID)
+func (s *wasm) Kill(_ context.Context, r *taskpb.KillRequest) (*emptypb.Empty, error) {
+	c, err := s.pod.Container(r.Id)
 	if err != nil {
 		return nil, err
 	}
-	return empty, c.Kill(r.ExecID, syscall.Signal(r.Signal), r.All)
+	return empty, c.Kill(r.ExecId, syscall.Signal(r.Signal), r.All)
 }
 
-func (s *wasm) Pids(_ context.Context, r *taskAPI.PidsRequest) (*taskAPI.PidsResponse, error) {
-	c, err := s.pod.Container(r.ID)
+func (s *wasm) Pids(_ context.Context, r *taskpb.ProcessRequest) (*taskpb.PidsResponse, error) {
+	c, err := s.pod.Container(r.Id)
 	if err != nil {
 		return nil, err
 	}
-	reply := new(taskAPI.PidsResponse)
+	reply := new(taskpb.PidsResponse)
 	for _, pid := range c.Pids() {
 		reply.Processes = append(reply.Processes, &task.ProcessInfo{Pid: uint32(pid)})
 	}
 	return reply, nil
 }
 
-func (s *wasm) Exec(_ context.Context, r *taskAPI.ExecProcessRequest) (*emptypb.Empty, error) {
-	c, err := s.pod.Container(r.ID)
+func (s *wasm) Exec(_ context.Context, r *taskpb.ExecProcessRequest) (*emptypb.Empty, error) {
+	c, err := s.pod.Container(r.Id)
 	if err != nil {
 		return nil, err
 	}
 	spec := new(specs.Process)
 	if err := json.Unmarshal(r.Spec.GetValue(), spec); err != nil {
-		return nil, fmt.Errorf("exec %s: process: %w: %w", r.ExecID, err, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("exec %s: process: %w: %w", r.ExecId, err, errdefs.ErrInvalidArgument)
 	}
-	p, err := c.Exec(r.ExecID, spec, s.stdio(r.ID, r.Stdin, r.Stdout, r.Stderr, r.Terminal))
+	p, err := c.Exec(r.ExecId, spec, s.stdio(r.Id, r.Stdin, r.Stdout, r.Stderr, r.Terminal))
 	if err != nil {
 		return nil, err
 	}
-	s.follow(c, p, topicExecAdded, &events.TaskExecAdded{ContainerID: r.ID, ExecID: r.ExecID})
+	s.follow(c, p, topicExecAdded, &events.TaskExecAdded{ContainerID: r.Id, ExecID: r.ExecId})
 	return empty, nil
 }
 
-func (s *wasm) ResizePty(_ context.Context, r *taskAPI.ResizePtyRequest) (*emptypb.Empty, error) {
-	_, p, err := s.find(r.ID, r.ExecID)
+func (s *wasm) ResizePty(_ context.Context, r *taskpb.ResizePtyRequest) (*emptypb.Empty, error) {
+	_, p, err := s.find(r.Id, r.ExecId)
 	if err != nil {
 		return nil, err
 	}
 	return empty, p.Resize(uint16(min(r.Width, math.MaxUint16)), uint16(min(r.Height, math.MaxUint16)))
 }
 
-func (s *wasm) CloseIO(_ context.Context, r *taskAPI.CloseIORequest) (*emptypb.Empty, error) {
-	_, p, err := s.find(r.ID, r.ExecID)
+func (s *wasm) CloseIO(_ context.Context, r *taskpb.CloseIORequest) (*emptypb.Empty, error) {
+	_, p, err := s.find(r.Id, r.ExecId)
 	if err != nil {
 		return nil, err
 	}
@@ -234,20 +234,20 @@ func (s *wasm) CloseIO(_ context.Context, r *taskAPI.CloseIORequest) (*emptypb.E
 	return empty, nil
 }
 
-func (s *wasm) Pause(_ context.Context, r *taskAPI.PauseRequest) (*emptypb.Empty, error) {
-	c, err := s.pod.Container(r.ID)
+func (s *wasm) Pause(_ context.Context, r *taskpb.ProcessRequest) (*emptypb.Empty, error) {
+	c, err := s.pod.Container(r.Id)
 	if err != nil {
 		return nil, err
 	}
-	return empty, s.inLife(c, topicPaused, &events.TaskPaused{ContainerID: r.ID}, c.Pause)
+	return empty, s.inLife(c, topicPaused, &events.TaskPaused{ContainerID: r.Id}, c.Pause)
 }
 
-func (s *wasm) Resume(_ context.Context, r *taskAPI.ResumeRequest) (*emptypb.Empty, error) {
-	c, err := s.pod.Container(r.ID)
+func (s *wasm) Resume(_ context.Context, r *taskpb.ProcessRequest) (*emptypb.Empty, error) {
+	c, err := s.pod.Container(r.Id)
 	if err != nil {
 		return nil, err
 	}
-	return empty, s.inLife(c, topicResumed, &events.TaskResumed{ContainerID: r.ID}, c.Resume)
+	return empty, s.inLife(c, topicResumed, &events.TaskResumed{ContainerID: r.Id}, c.Resume)
 }
 
 // inLife does something with a container and tells it, before its exit is told.
@@ -265,20 +265,20 @@ func (s *wasm) inLife(c *pod.Container, topic string, event any, do func() error
 	return nil
 }
 
-func (s *wasm) Update(_ context.Context, r *taskAPI.UpdateTaskRequest) (*emptypb.Empty, error) {
-	c, err := s.pod.Container(r.ID)
+func (s *wasm) Update(_ context.Context, r *taskpb.UpdateTaskRequest) (*emptypb.Empty, error) {
+	c, err := s.pod.Container(r.Id)
 	if err != nil {
 		return nil, err
 	}
 	limits := new(specs.LinuxResources)
 	if err := json.Unmarshal(r.Resources.GetValue(), limits); err != nil {
-		return nil, fmt.Errorf("update container %s: resources: %w: %w", r.ID, err, errdefs.ErrInvalidArgument)
+		return nil, fmt.Errorf("update container %s: resources: %w: %w", r.Id, err, errdefs.ErrInvalidArgument)
 	}
 	return empty, c.Update(limits)
 }
 
-func (s *wasm) Stats(_ context.Context, r *taskAPI.StatsRequest) (*taskAPI.StatsResponse, error) {
-	c, err := s.pod.Container(r.ID)
+func (s *wasm) Stats(_ context.Context, r *taskpb.ProcessRequest) (*taskpb.StatsResponse, error) {
+	c, err := s.pod.Container(r.Id)
 	if err != nil {
 		return nil, err
 	}
@@ -288,24 +288,24 @@ func (s *wasm) Stats(_ context.Context, r *taskAPI.StatsRequest) (*taskAPI.Stats
 	}
 	body, err := typeurl.MarshalAnyToProto(stats)
 	if err != nil {
-		return nil, fmt.Errorf("metrics of container %s: %w", r.ID, err)
+		return nil, fmt.Errorf("metrics of container %s: %w", r.Id, err)
 	}
-	return &taskAPI.StatsResponse{Stats: body}, nil
+	return &taskpb.StatsResponse{Stats: body}, nil
 }
 
-func (s *wasm) Connect(_ context.Context, r *taskAPI.ConnectRequest) (*taskAPI.ConnectResponse, error) {
-	reply := &taskAPI.ConnectResponse{ShimPid: uint32(os.Getpid())}
-	if c, err := s.pod.Container(r.ID); err == nil {
+func (s *wasm) Connect(_ context.Context, r *taskpb.ProcessRequest) (*taskpb.ConnectResponse, error) {
+	reply := &taskpb.ConnectResponse{ShimPid: uint32(os.Getpid())}
+	if c, err := s.pod.Container(r.Id); err == nil {
 		reply.TaskPid = uint32(c.Init.Pid())
 	}
 	return reply, nil
 }
 
-func (s *wasm) Checkpoint(_ context.Context, r *taskAPI.CheckpointTaskRequest) (*emptypb.Empty, error) {
-	return nil, fmt.Errorf("checkpoint container %s: Wasm containers cannot be checkpointed: %w (start another one: it takes milliseconds)", r.ID, errdefs.ErrNotImplemented)
+func (s *wasm) Checkpoint(_ context.Context, r *taskpb.CheckpointTaskRequest) (*emptypb.Empty, error) {
+	return nil, fmt.Errorf("checkpoint container %s: Wasm containers cannot be checkpointed: %w (start another one: it takes milliseconds)", r.Id, errdefs.ErrNotImplemented)
 }
 
 // Shutdown is answered by the router, which alone knows whether anything is left.
-func (s *wasm) Shutdown(context.Context, *taskAPI.ShutdownRequest) (*emptypb.Empty, error) {
+func (s *wasm) Shutdown(context.Context, *taskpb.ShutdownRequest) (*emptypb.Empty, error) {
 	return nil, fmt.Errorf("shutdown: not routed: %w", errdefs.ErrInternal)
 }

@@ -56,7 +56,7 @@ func ready(o Options) (Layout, error) {
 		l.Tool(coreDNSTools, "coredns"), l.Tool(metricsTools, "metrics-server"),
 	}
 	if o.Hachi {
-		need = append(need, l.Bin()+"/containerd-shim-hachi-v1", l.Bin()+"/hachi-shim", l.Bin()+"/hachi-engine")
+		need = append(need, l.Bin()+"/containerd-shim-hachi-v1", l.Bin()+"/hachi-shim", l.Bin()+"/hachi-engine", l.Bin()+"/hachi-linux")
 	}
 	for _, file := range need {
 		if _, err := os.Stat(file); err != nil {

@@ -100,7 +100,7 @@ func leftovers(limit time.Duration) []string {
 	for {
 		left, others := pods()
 		if len(left) == 0 && !others {
-			for _, name := range []string{"hachi-shim", "hachi-engine"} {
+			for _, name := range []string{"hachi-shim", "hachi-engine", "hachi-linux"} {
 				for _, p := range onNodeProcesses(name) {
 					left = append(left, p.String())
 				}

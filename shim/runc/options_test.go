@@ -1,4 +1,4 @@
-package linux_test
+package runc_test
 
 import (
 	"os"
@@ -12,7 +12,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/anypb"
 
-	"github.com/hachi-run/hachi/shim/linux"
+	"github.com/hachi-run/hachi/shim/runc"
 )
 
 func wrap(t *testing.T, v any) *anypb.Any {
@@ -37,7 +37,7 @@ func TestOptionsBecomeRuncs(t *testing.T) {
 		"both":   &runtimeoptions.Options{ConfigPath: "/no/such/file", ConfigBody: []byte(text)},
 		"runc's": want,
 	} {
-		out, err := linux.Options(wrap(t, in))
+		out, err := runc.Options(wrap(t, in))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue
@@ -47,7 +47,7 @@ func TestOptionsBecomeRuncs(t *testing.T) {
 			t.Errorf("%s: got %v, %v", name, got, err)
 		}
 	}
-	if out, err := linux.Options(nil); out != nil || err != nil {
+	if out, err := runc.Options(nil); out != nil || err != nil {
 		t.Errorf("none: got %v, %v", out, err)
 	}
 }
@@ -59,11 +59,11 @@ func TestOptionsThatAreNoneAreRefused(t *testing.T) {
 		"unknown type":   {TypeUrl: "example.test/none", Value: []byte("x")},
 		"broken message": {TypeUrl: "containerd.runc.v1.Options", Value: []byte{0xff}},
 	} {
-		if out, err := linux.Options(in); !errdefs.IsInvalidArgument(err) {
+		if out, err := runc.Options(in); !errdefs.IsInvalidArgument(err) {
 			t.Errorf("%s: got %v, %v", name, out, err)
 		}
 	}
-	if _, err := linux.Options(wrap(t, &runtimeoptions.Options{ConfigPath: "/no/such/file"})); err == nil {
+	if _, err := runc.Options(wrap(t, &runtimeoptions.Options{ConfigPath: "/no/such/file"})); err == nil {
 		t.Error("a file that is not there was read")
 	}
 }

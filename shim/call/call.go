@@ -1,4 +1,5 @@
-package task
+// Package call is what happens around every call that one of our processes serves by ttrpc.
+package call
 
 import (
 	"context"
@@ -14,8 +15,8 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Intercept maps a call's error to its code, logs and times it, and turns a panic into an error: the server
-// holds a whole pod.
+// Intercept maps a call's error to its code, logs and times it, and turns a panic into an error: the process holds a
+// whole pod.
 func Intercept(ctx context.Context, decode ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, call ttrpc.Method) (reply any, err error) {
 	begin := time.Now()
 	defer func() {
