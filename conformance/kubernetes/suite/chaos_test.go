@@ -22,10 +22,13 @@ import (
 // are not parallel run before those that are, so no other pod is there.
 func TestNodeChaos(t *testing.T) {
 	spaces := []*space{newSpace(t, hachi), newSpace(t, runc)}
+	var tokens []string
 	for _, s := range spaces {
 		p := s.serving("web")
 		p.Spec.RestartPolicy = corev1.RestartPolicyAlways
+		withToken(p)
 		s.run(p)
+		tokens = append(tokens, s.must(s.get("web"), "/read", "path", "/token/token"))
 	}
 	for _, name := range []string{"kubelet", "containerd"} {
 		t.Run(name, func(t *testing.T) {
@@ -46,6 +49,17 @@ func TestNodeChaos(t *testing.T) {
 			}
 		})
 	}
+	// The new kubelet does not know the tokens of the old one, and rotates them as it does old ones after some minutes.
+	t.Run("rotated token", func(t *testing.T) {
+		for i, s := range spaces {
+			eventually(t, "another token in the pod of "+s.kind.name, soon, func() error {
+				if now := s.must(s.get("web"), "/read", "path", "/token/token"); now == "" || now == tokens[i] {
+					return errorf("still %d bytes", len(now))
+				}
+				return nil
+			})
+		}
+	})
 	for _, test := range []struct {
 		name, victim string
 	}{{"engine", "hachi-engine"}, {"shim", "hachi-shim"}} {
@@ -97,6 +111,15 @@ func TestNodeChaos(t *testing.T) {
 		s.kubectl("uncordon", "node1")
 		s.kubectl("rollout", "status", "deployment/web", "--timeout=180s")
 	})
+}
+
+// withToken gives a pod's container a token of its service account at /token/token.
+func withToken(p *corev1.Pod) {
+	ttl := int64(600)
+	p.Spec.Volumes = append(p.Spec.Volumes, corev1.Volume{Name: "token", VolumeSource: corev1.VolumeSource{Projected: &corev1.ProjectedVolumeSource{
+		Sources: []corev1.VolumeProjection{{ServiceAccountToken: &corev1.ServiceAccountTokenProjection{Audience: "bees", ExpirationSeconds: &ttl, Path: "token"}}},
+	}}})
+	p.Spec.Containers[0].VolumeMounts = append(p.Spec.Containers[0].VolumeMounts, corev1.VolumeMount{Name: "token", MountPath: "/token"})
 }
 
 func containerIDs(spaces []*space) []string {

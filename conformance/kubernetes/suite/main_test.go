@@ -18,6 +18,9 @@ import (
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
+	"sigs.k8s.io/e2e-framework/pkg/env"
+	"sigs.k8s.io/e2e-framework/pkg/envconf"
+	"sigs.k8s.io/e2e-framework/pkg/features"
 
 	"github.com/hachi-run/hachi/conformance/kubernetes/cluster"
 	"github.com/hachi-run/hachi/internal/testenv/guest"
@@ -25,6 +28,7 @@ import (
 )
 
 var (
+	world  = env.NewWithConfig(envconf.New().WithParallelTestEnabled())
 	layout cluster.Layout
 	config *rest.Config
 	api    *kubernetes.Clientset
@@ -61,18 +65,19 @@ func run(m *testing.M) (code int) {
 		fmt.Fprintln(os.Stderr, "the suite needs root for a cluster of its own (run sudo make test-kubernetes)")
 		return 1
 	}
-	end, err := prepare()
+	end := func() error { return nil }
+	// Not a Finish of the framework, which would forget its error.
 	defer func() {
 		if err := end(); err != nil {
 			fmt.Fprintln(os.Stderr, err)
 			code = 1
 		}
 	}()
-	if err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		return 1
-	}
-	code = m.Run()
+	code = world.Setup(func(ctx context.Context, _ *envconf.Config) (context.Context, error) {
+		var err error
+		end, err = prepare()
+		return ctx, err
+	}).Run(m)
 	for _, left := range leftovers(time.Minute) {
 		fmt.Fprintln(os.Stderr, "left on the node:", left)
 		code = 1
@@ -138,21 +143,23 @@ func images() error {
 	return nil
 }
 
-// both runs a row for hachi and for runc, in namespaces of their own.
+// both runs a row for hachi and for runc at once, in namespaces of their own.
 func both(t *testing.T, row func(t *testing.T, s *space)) {
 	t.Parallel()
-	for _, k := range []kind{hachi, runc} {
-		t.Run(k.name, func(t *testing.T) {
-			t.Parallel()
-			row(t, newSpace(t, k))
-		})
-	}
+	world.TestInParallel(t, feature(hachi, row), feature(runc, row))
 }
 
 // alone runs a row that only means something for hachi.
 func alone(t *testing.T, row func(t *testing.T, s *space)) {
 	t.Parallel()
-	row(t, newSpace(t, hachi))
+	world.Test(t, feature(hachi, row))
+}
+
+func feature(k kind, row func(t *testing.T, s *space)) features.Feature {
+	return features.New(k.name).Assess("pod", func(ctx context.Context, t *testing.T, _ *envconf.Config) context.Context {
+		row(t, newSpace(t, k))
+		return ctx
+	}).Feature()
 }
 
 // eventually waits until f returns nil.
