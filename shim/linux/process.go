@@ -40,6 +40,8 @@ func start(o Options) (*process, net.Conn, error) {
 	}
 	cmd := exec.Command(o.Binary, args...)
 	cmd.Stderr, cmd.ExtraFiles = os.Stderr, []*os.File{theirs}
+	// As containerd starts its own shims of runc; the server's one processor is too few for them.
+	cmd.Env = append(os.Environ(), "GOMAXPROCS=4")
 	exits, err := reaper.Default.Start(cmd)
 	if err != nil {
 		conn.Close()
