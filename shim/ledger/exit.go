@@ -1,22 +1,23 @@
 package ledger
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
-	"strconv"
-	"strings"
 	"time"
 )
 
 const (
 	// maxExits is how many exit records a node keeps; the oldest go first.
 	maxExits = 1000
-	// moreExits is how many more may be there until those go: to sort them all takes longer than to write one.
-	moreExits = 64
+	// trimEvery is how many more there are on average before those go: to look at all of them takes longer than to write
+	// one.
+	trimEvery = 64
 )
 
 // Exit is the record of a container that has ended: its last reading.
@@ -46,34 +47,44 @@ func (l *Ledger) Leave(cgroup uint64, final Tally) error {
 
 // record writes an exit record unless there is one of the same container.
 func (l *Ledger) record(x Exit) error {
-	dir := filepath.Join(l.dir, exitsDir)
-	names, err := unsorted(dir)
-	if err != nil {
-		return err
-	}
-	mine := "-" + strconv.FormatUint(x.CgroupID, 10) + suffix
-	for _, name := range names {
-		if !strings.HasSuffix(name, mine) {
-			continue
-		}
-		if old, err := readExit(filepath.Join(dir, name)); err == nil && old.Started.Equal(x.Started) {
-			return nil
-		}
-	}
-	// The names sort by time.
-	if err := write(filepath.Join(dir, fmt.Sprintf("%020d%s", x.Ended.UnixNano(), mine)), x); err != nil {
-		return err
-	}
-	if len(names) < maxExits+moreExits {
+	path := filepath.Join(l.dir, exitsDir, fmt.Sprintf("%d-%d%s", x.CgroupID, x.Started.UnixNano(), suffix))
+	if _, err := readExit(path); err == nil {
 		return nil
 	}
-	slices.Sort(names)
-	for _, name := range names[:len(names)+1-maxExits] {
-		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
+	if err := write(path, x); err != nil {
+		return err
+	}
+	// By the kernel's clock two that ended within a few milliseconds would be equally old.
+	if err := os.Chtimes(path, time.Time{}, x.Ended); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return err
+	}
+	if rand.N(trimEvery) > 0 {
+		return nil
+	}
+	return l.trim()
+}
+
+// trim removes the oldest records that are too many.
+func (l *Ledger) trim() error {
+	dir := filepath.Join(l.dir, exitsDir)
+	names, err := list(dir)
+	if err != nil || len(names) <= maxExits {
+		return err
+	}
+	written := make(map[string]time.Time, len(names))
+	for _, name := range names {
+		if info, err := os.Lstat(filepath.Join(dir, name)); err == nil {
+			written[name] = info.ModTime()
 		}
 	}
-	return nil
+	slices.SortFunc(names, func(a, b string) int { return written[a].Compare(written[b]) })
+	var errs []error
+	for _, name := range names[:len(names)-maxExits] {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // Exited are the last containers that ended, oldest first, 1000 at most. Files that are no records are told in the
@@ -84,7 +95,6 @@ func (l *Ledger) Exited() ([]Exit, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read ledger: %w", err)
 	}
-	names = names[max(0, len(names)-maxExits):]
 	var exits []Exit
 	var errs []error
 	for _, name := range names {
@@ -97,7 +107,8 @@ func (l *Ledger) Exited() ([]Exit, error) {
 			exits = append(exits, x)
 		}
 	}
-	return exits, errors.Join(errs...)
+	slices.SortFunc(exits, func(a, b Exit) int { return cmp.Or(a.Ended.Compare(b.Ended), cmp.Compare(a.CgroupID, b.CgroupID)) })
+	return exits[max(0, len(exits)-maxExits):], errors.Join(errs...)
 }
 
 func readExit(path string) (Exit, error) {

@@ -101,12 +101,6 @@ func (l *Ledger) path(cgroup uint64) string {
 
 // list names the finished files of a directory in order; a directory that is not there has none.
 func list(dir string) ([]string, error) {
-	names, err := unsorted(dir)
-	slices.Sort(names)
-	return names, err
-}
-
-func unsorted(dir string) ([]string, error) {
 	d, err := os.Open(dir)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil
@@ -119,7 +113,9 @@ func unsorted(dir string) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(names, func(n string) bool { return !strings.HasSuffix(n, suffix) }), nil
+	names = slices.DeleteFunc(names, func(n string) bool { return !strings.HasSuffix(n, suffix) })
+	slices.Sort(names)
+	return names, nil
 }
 
 // write makes or replaces a file of the ledger. A reader sees the old one or the whole new one.

@@ -100,7 +100,7 @@ func TestARecordIsWrittenOnce(t *testing.T) {
 func TestTheOldestRecordsGo(t *testing.T) {
 	l := open(t)
 	begin := time.Now()
-	const all = maxExits + moreExits + 10
+	const all = maxExits + 10
 	for i := range all {
 		x := Exit{Tally: Tally{Reading: Reading{ID: fmt.Sprint(i)}}, CgroupID: uint64(i + 1), Started: begin, Ended: begin.Add(time.Duration(i))}
 		if err := l.record(x); err != nil {
@@ -111,7 +111,14 @@ func TestTheOldestRecordsGo(t *testing.T) {
 	if err != nil || len(exits) != maxExits || exits[0].ID != fmt.Sprint(all-maxExits) || exits[maxExits-1].ID != fmt.Sprint(all-1) {
 		t.Errorf("%d records from %+v, %v", len(exits), exits[:min(1, len(exits))], err)
 	}
-	if files, err := list(filepath.Join(l.dir, exitsDir)); err != nil || len(files) > maxExits+moreExits {
+	if err := l.trim(); err != nil {
+		t.Error(err)
+	}
+	left, err := l.Exited()
+	if diff := cmp.Diff(exits, left); diff != "" || err != nil {
+		t.Errorf("after the others went: %v; -want +got:\n%s", err, diff)
+	}
+	if files, err := list(filepath.Join(l.dir, exitsDir)); err != nil || len(files) != maxExits {
 		t.Errorf("%d files, %v", len(files), err)
 	}
 }
