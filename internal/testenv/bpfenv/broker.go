@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"runtime"
+	"sync"
 	"syscall"
 	"testing"
 
@@ -49,11 +50,17 @@ func broke() int {
 		if err == nil {
 			unix.Close(fd)
 		}
+		// Then the socket is the test's alone, and ends when the test closes it.
+		if err := unix.Send(conn, answer[:], 0); err != nil {
+			fmt.Fprintln(os.Stderr, "socket broker:", err)
+			return 1
+		}
 	}
 }
 
 // broker is the test's side.
 type broker struct {
+	mu   sync.Mutex // held from a question to its answer
 	conn int
 	cmd  *exec.Cmd
 }
@@ -90,6 +97,8 @@ func (b *broker) stop() {
 
 // socket returns a new non-blocking socket.
 func (b *broker) socket(domain, typ, proto int) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	var ask [12]byte
 	for i, v := range []int{domain, typ, proto} {
 		binary.NativeEndian.PutUint32(ask[4*i:], uint32(v))
@@ -100,6 +109,9 @@ func (b *broker) socket(domain, typ, proto int) (int, error) {
 	var answer [4]byte
 	rights := make([]byte, unix.CmsgSpace(4))
 	n, rn, _, _, err := unix.Recvmsg(b.conn, answer[:], rights, unix.MSG_CMSG_CLOEXEC)
+	if err == nil {
+		n, err = unix.Read(b.conn, answer[:])
+	}
 	runtime.KeepAlive(b)
 	if err != nil || n != len(answer) {
 		return -1, fmt.Errorf("socket broker: no answer: %v", err)
