@@ -57,6 +57,36 @@ func TestInitAndSidecars(t *testing.T) {
 	})
 }
 
+// Linux containers see each other's processes where the pod shares them, beside a container of the suite's kind.
+func TestSharedProcessNamespace(t *testing.T) {
+	both(t, func(t *testing.T, s *space) {
+		yes := true
+		p := s.serving("shared")
+		p.Spec.ShareProcessNamespace = &yes
+		p.Spec.Containers = append(p.Spec.Containers, busybox("one", "sleep 3601"), busybox("two", "sleep 3602"))
+		s.run(p)
+		eventually(t, "the other container's process", soon, func() error {
+			if out := s.kubectl("exec", "shared", "-c", "one", "--", "ps"); !strings.Contains(out, "sleep 3602") {
+				return errorf("ps in the first container: %s", out)
+			}
+			return nil
+		})
+		// To end it is the right of who shares it.
+		s.kubectl("exec", "shared", "-c", "one", "--", "sh", "-c", "kill -9 $(pidof sleep | tr ' ' '\\n' | while read p; do grep -q 3602 /proc/$p/cmdline && echo $p; done)")
+		s.until("shared", "without its second container", func(p *corev1.Pod) bool {
+			for _, c := range p.Status.ContainerStatuses {
+				if c.Name == "two" && c.State.Terminated != nil {
+					return c.State.Terminated.ExitCode == 137
+				}
+			}
+			return false
+		})
+		if got := s.must(s.get("shared"), "/"); !strings.HasPrefix(got, "hello from shared") {
+			t.Errorf("the service says %q", got)
+		}
+	})
+}
+
 // A sidecar does not keep a pod from being done.
 func TestSidecarOfJob(t *testing.T) {
 	both(t, func(t *testing.T, s *space) {
