@@ -51,6 +51,7 @@ func start(o Options) (*process, net.Conn, error) {
 	go func() {
 		defer close(p.done)
 		status, err := reaper.Default.Wait(cmd, exits)
+		_ = cmd.Process.Release() // Go keeps the descriptor of a process that others have reaped
 		switch {
 		case err != nil:
 			p.err = fmt.Errorf("%s: %w", o.Binary, err)
