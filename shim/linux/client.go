@@ -7,7 +7,7 @@ import (
 	"github.com/containerd/ttrpc"
 	"google.golang.org/protobuf/types/known/emptypb"
 
-	"github.com/hachi-run/hachi/shim/task/taskpb"
+	"github.com/hachi-run/hachi/shim/taskpb"
 )
 
 // client calls the task service of package runc. Its errors carry that service's codes.

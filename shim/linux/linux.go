@@ -9,7 +9,7 @@ import (
 	"os"
 	"sync"
 
-	"github.com/hachi-run/hachi/shim/task/taskpb"
+	"github.com/hachi-run/hachi/shim/taskpb"
 )
 
 // Service is the task service of a pod's Linux containers. Close ends it.

@@ -18,7 +18,7 @@ import (
 	"github.com/hachi-run/hachi/internal/testenv/leak"
 	"github.com/hachi-run/hachi/shim/linux"
 	"github.com/hachi-run/hachi/shim/reap"
-	"github.com/hachi-run/hachi/shim/task/taskpb"
+	"github.com/hachi-run/hachi/shim/taskpb"
 )
 
 const patience = 10 * time.Second

@@ -9,7 +9,7 @@ import (
 	"github.com/containerd/typeurl/v2"
 
 	"github.com/hachi-run/hachi/shim/bundle"
-	"github.com/hachi-run/hachi/shim/task/taskpb"
+	"github.com/hachi-run/hachi/shim/taskpb"
 )
 
 // Observer keeps account of what containers do.

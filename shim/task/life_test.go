@@ -19,7 +19,7 @@ import (
 	"github.com/hachi-run/hachi/shim/pod/podtest"
 	"github.com/hachi-run/hachi/shim/sandbox"
 	shim "github.com/hachi-run/hachi/shim/task"
-	"github.com/hachi-run/hachi/shim/task/taskpb"
+	"github.com/hachi-run/hachi/shim/taskpb"
 )
 
 // service is the task service over a real pod, and what it tells.

@@ -6,10 +6,10 @@ import (
 	"github.com/containerd/ttrpc"
 	"google.golang.org/protobuf/types/known/emptypb"
 
-	"github.com/hachi-run/hachi/shim/task/taskpb"
+	"github.com/hachi-run/hachi/shim/taskpb"
 )
 
-// Service is a task service, one for each kind of container. A request is the callee's to change.
+// Service is a task service, one for each kind of container.
 type Service interface {
 	State(context.Context, *taskpb.ProcessRequest) (*taskpb.StateResponse, error)
 	Create(context.Context, *taskpb.CreateTaskRequest) (*taskpb.PidResponse, error)

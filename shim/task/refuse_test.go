@@ -11,7 +11,7 @@ import (
 
 	"github.com/hachi-run/hachi/shim/pod/podtest"
 
-	"github.com/hachi-run/hachi/shim/task/taskpb"
+	"github.com/hachi-run/hachi/shim/taskpb"
 )
 
 // TestBadSpecsAreRefused gives specs that cannot be run. Each error says what is wrong, is no Unimplemented, which

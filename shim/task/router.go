@@ -25,7 +25,7 @@ import (
 	"github.com/hachi-run/hachi/shim/image"
 	"github.com/hachi-run/hachi/shim/pod"
 	"github.com/hachi-run/hachi/shim/sandbox"
-	"github.com/hachi-run/hachi/shim/task/taskpb"
+	"github.com/hachi-run/hachi/shim/taskpb"
 )
 
 // Images finds out what a container's image is.

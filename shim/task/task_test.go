@@ -8,7 +8,7 @@ import (
 	containerd "github.com/containerd/containerd/api/runtime/task/v3"
 	"google.golang.org/protobuf/types/known/emptypb"
 
-	"github.com/hachi-run/hachi/shim/task/taskpb"
+	"github.com/hachi-run/hachi/shim/taskpb"
 )
 
 func TestEveryMethodOfTheTaskServiceIsServed(t *testing.T) {

@@ -21,7 +21,7 @@ import (
 	"github.com/hachi-run/hachi/shim/image"
 	"github.com/hachi-run/hachi/shim/pod"
 	"github.com/hachi-run/hachi/shim/stdio"
-	"github.com/hachi-run/hachi/shim/task/taskpb"
+	"github.com/hachi-run/hachi/shim/taskpb"
 )
 
 var empty = &emptypb.Empty{}

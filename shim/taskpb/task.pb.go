@@ -2,7 +2,7 @@
 // versions:
 // 	protoc-gen-go v1.36.12
 // 	protoc        v3.5.1-go
-// source: shim/task/taskpb/task.proto
+// source: shim/taskpb/task.proto
 
 // The messages of containerd's task service, whose versions 2 and 3 are the same on the wire. The fields are those of
 // api/runtime/task/v3/shim.proto in containerd 2.4.
@@ -46,7 +46,7 @@ type CreateTaskRequest struct {
 
 func (x *CreateTaskRequest) Reset() {
 	*x = CreateTaskRequest{}
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[0]
+	mi := &file_shim_taskpb_task_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -58,7 +58,7 @@ func (x *CreateTaskRequest) String() string {
 func (*CreateTaskRequest) ProtoMessage() {}
 
 func (x *CreateTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[0]
+	mi := &file_shim_taskpb_task_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -71,7 +71,7 @@ func (x *CreateTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateTaskRequest.ProtoReflect.Descriptor instead.
 func (*CreateTaskRequest) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_task_proto_rawDescGZIP(), []int{0}
+	return file_shim_taskpb_task_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *CreateTaskRequest) GetId() string {
@@ -156,7 +156,7 @@ type ProcessRequest struct {
 
 func (x *ProcessRequest) Reset() {
 	*x = ProcessRequest{}
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[1]
+	mi := &file_shim_taskpb_task_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -168,7 +168,7 @@ func (x *ProcessRequest) String() string {
 func (*ProcessRequest) ProtoMessage() {}
 
 func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[1]
+	mi := &file_shim_taskpb_task_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -181,7 +181,7 @@ func (x *ProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ProcessRequest.ProtoReflect.Descriptor instead.
 func (*ProcessRequest) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_task_proto_rawDescGZIP(), []int{1}
+	return file_shim_taskpb_task_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *ProcessRequest) GetId() string {
@@ -208,7 +208,7 @@ type PidResponse struct {
 
 func (x *PidResponse) Reset() {
 	*x = PidResponse{}
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[2]
+	mi := &file_shim_taskpb_task_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -220,7 +220,7 @@ func (x *PidResponse) String() string {
 func (*PidResponse) ProtoMessage() {}
 
 func (x *PidResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[2]
+	mi := &file_shim_taskpb_task_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -233,7 +233,7 @@ func (x *PidResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PidResponse.ProtoReflect.Descriptor instead.
 func (*PidResponse) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_task_proto_rawDescGZIP(), []int{2}
+	return file_shim_taskpb_task_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *PidResponse) GetPid() uint32 {
@@ -262,7 +262,7 @@ type StateResponse struct {
 
 func (x *StateResponse) Reset() {
 	*x = StateResponse{}
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[3]
+	mi := &file_shim_taskpb_task_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -274,7 +274,7 @@ func (x *StateResponse) String() string {
 func (*StateResponse) ProtoMessage() {}
 
 func (x *StateResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[3]
+	mi := &file_shim_taskpb_task_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -287,7 +287,7 @@ func (x *StateResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StateResponse.ProtoReflect.Descriptor instead.
 func (*StateResponse) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_task_proto_rawDescGZIP(), []int{3}
+	return file_shim_taskpb_task_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *StateResponse) GetId() string {
@@ -378,7 +378,7 @@ type DeleteResponse struct {
 
 func (x *DeleteResponse) Reset() {
 	*x = DeleteResponse{}
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[4]
+	mi := &file_shim_taskpb_task_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -390,7 +390,7 @@ func (x *DeleteResponse) String() string {
 func (*DeleteResponse) ProtoMessage() {}
 
 func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[4]
+	mi := &file_shim_taskpb_task_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -403,7 +403,7 @@ func (x *DeleteResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use DeleteResponse.ProtoReflect.Descriptor instead.
 func (*DeleteResponse) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_task_proto_rawDescGZIP(), []int{4}
+	return file_shim_taskpb_task_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *DeleteResponse) GetPid() uint32 {
@@ -442,7 +442,7 @@ type ExecProcessRequest struct {
 
 func (x *ExecProcessRequest) Reset() {
 	*x = ExecProcessRequest{}
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[5]
+	mi := &file_shim_taskpb_task_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -454,7 +454,7 @@ func (x *ExecProcessRequest) String() string {
 func (*ExecProcessRequest) ProtoMessage() {}
 
 func (x *ExecProcessRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[5]
+	mi := &file_shim_taskpb_task_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -467,7 +467,7 @@ func (x *ExecProcessRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ExecProcessRequest.ProtoReflect.Descriptor instead.
 func (*ExecProcessRequest) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_task_proto_rawDescGZIP(), []int{5}
+	return file_shim_taskpb_task_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *ExecProcessRequest) GetId() string {
@@ -531,7 +531,7 @@ type ResizePtyRequest struct {
 
 func (x *ResizePtyRequest) Reset() {
 	*x = ResizePtyRequest{}
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[6]
+	mi := &file_shim_taskpb_task_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -543,7 +543,7 @@ func (x *ResizePtyRequest) String() string {
 func (*ResizePtyRequest) ProtoMessage() {}
 
 func (x *ResizePtyRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[6]
+	mi := &file_shim_taskpb_task_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -556,7 +556,7 @@ func (x *ResizePtyRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ResizePtyRequest.ProtoReflect.Descriptor instead.
 func (*ResizePtyRequest) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_task_proto_rawDescGZIP(), []int{6}
+	return file_shim_taskpb_task_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *ResizePtyRequest) GetId() string {
@@ -598,7 +598,7 @@ type CloseIORequest struct {
 
 func (x *CloseIORequest) Reset() {
 	*x = CloseIORequest{}
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[7]
+	mi := &file_shim_taskpb_task_proto_msgTypes[7]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -610,7 +610,7 @@ func (x *CloseIORequest) String() string {
 func (*CloseIORequest) ProtoMessage() {}
 
 func (x *CloseIORequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[7]
+	mi := &file_shim_taskpb_task_proto_msgTypes[7]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -623,7 +623,7 @@ func (x *CloseIORequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CloseIORequest.ProtoReflect.Descriptor instead.
 func (*CloseIORequest) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_task_proto_rawDescGZIP(), []int{7}
+	return file_shim_taskpb_task_proto_rawDescGZIP(), []int{7}
 }
 
 func (x *CloseIORequest) GetId() string {
@@ -659,7 +659,7 @@ type KillRequest struct {
 
 func (x *KillRequest) Reset() {
 	*x = KillRequest{}
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[8]
+	mi := &file_shim_taskpb_task_proto_msgTypes[8]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -671,7 +671,7 @@ func (x *KillRequest) String() string {
 func (*KillRequest) ProtoMessage() {}
 
 func (x *KillRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[8]
+	mi := &file_shim_taskpb_task_proto_msgTypes[8]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -684,7 +684,7 @@ func (x *KillRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use KillRequest.ProtoReflect.Descriptor instead.
 func (*KillRequest) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_task_proto_rawDescGZIP(), []int{8}
+	return file_shim_taskpb_task_proto_rawDescGZIP(), []int{8}
 }
 
 func (x *KillRequest) GetId() string {
@@ -724,7 +724,7 @@ type PidsResponse struct {
 
 func (x *PidsResponse) Reset() {
 	*x = PidsResponse{}
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[9]
+	mi := &file_shim_taskpb_task_proto_msgTypes[9]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -736,7 +736,7 @@ func (x *PidsResponse) String() string {
 func (*PidsResponse) ProtoMessage() {}
 
 func (x *PidsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[9]
+	mi := &file_shim_taskpb_task_proto_msgTypes[9]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -749,7 +749,7 @@ func (x *PidsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PidsResponse.ProtoReflect.Descriptor instead.
 func (*PidsResponse) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_task_proto_rawDescGZIP(), []int{9}
+	return file_shim_taskpb_task_proto_rawDescGZIP(), []int{9}
 }
 
 func (x *PidsResponse) GetProcesses() []*task.ProcessInfo {
@@ -770,7 +770,7 @@ type CheckpointTaskRequest struct {
 
 func (x *CheckpointTaskRequest) Reset() {
 	*x = CheckpointTaskRequest{}
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[10]
+	mi := &file_shim_taskpb_task_proto_msgTypes[10]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -782,7 +782,7 @@ func (x *CheckpointTaskRequest) String() string {
 func (*CheckpointTaskRequest) ProtoMessage() {}
 
 func (x *CheckpointTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[10]
+	mi := &file_shim_taskpb_task_proto_msgTypes[10]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -795,7 +795,7 @@ func (x *CheckpointTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CheckpointTaskRequest.ProtoReflect.Descriptor instead.
 func (*CheckpointTaskRequest) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_task_proto_rawDescGZIP(), []int{10}
+	return file_shim_taskpb_task_proto_rawDescGZIP(), []int{10}
 }
 
 func (x *CheckpointTaskRequest) GetId() string {
@@ -830,7 +830,7 @@ type UpdateTaskRequest struct {
 
 func (x *UpdateTaskRequest) Reset() {
 	*x = UpdateTaskRequest{}
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[11]
+	mi := &file_shim_taskpb_task_proto_msgTypes[11]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -842,7 +842,7 @@ func (x *UpdateTaskRequest) String() string {
 func (*UpdateTaskRequest) ProtoMessage() {}
 
 func (x *UpdateTaskRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[11]
+	mi := &file_shim_taskpb_task_proto_msgTypes[11]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -855,7 +855,7 @@ func (x *UpdateTaskRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use UpdateTaskRequest.ProtoReflect.Descriptor instead.
 func (*UpdateTaskRequest) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_task_proto_rawDescGZIP(), []int{11}
+	return file_shim_taskpb_task_proto_rawDescGZIP(), []int{11}
 }
 
 func (x *UpdateTaskRequest) GetId() string {
@@ -889,7 +889,7 @@ type WaitResponse struct {
 
 func (x *WaitResponse) Reset() {
 	*x = WaitResponse{}
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[12]
+	mi := &file_shim_taskpb_task_proto_msgTypes[12]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -901,7 +901,7 @@ func (x *WaitResponse) String() string {
 func (*WaitResponse) ProtoMessage() {}
 
 func (x *WaitResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[12]
+	mi := &file_shim_taskpb_task_proto_msgTypes[12]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -914,7 +914,7 @@ func (x *WaitResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitResponse.ProtoReflect.Descriptor instead.
 func (*WaitResponse) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_task_proto_rawDescGZIP(), []int{12}
+	return file_shim_taskpb_task_proto_rawDescGZIP(), []int{12}
 }
 
 func (x *WaitResponse) GetExitStatus() uint32 {
@@ -940,7 +940,7 @@ type StatsResponse struct {
 
 func (x *StatsResponse) Reset() {
 	*x = StatsResponse{}
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[13]
+	mi := &file_shim_taskpb_task_proto_msgTypes[13]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -952,7 +952,7 @@ func (x *StatsResponse) String() string {
 func (*StatsResponse) ProtoMessage() {}
 
 func (x *StatsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[13]
+	mi := &file_shim_taskpb_task_proto_msgTypes[13]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -965,7 +965,7 @@ func (x *StatsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StatsResponse.ProtoReflect.Descriptor instead.
 func (*StatsResponse) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_task_proto_rawDescGZIP(), []int{13}
+	return file_shim_taskpb_task_proto_rawDescGZIP(), []int{13}
 }
 
 func (x *StatsResponse) GetStats() *anypb.Any {
@@ -986,7 +986,7 @@ type ConnectResponse struct {
 
 func (x *ConnectResponse) Reset() {
 	*x = ConnectResponse{}
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[14]
+	mi := &file_shim_taskpb_task_proto_msgTypes[14]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -998,7 +998,7 @@ func (x *ConnectResponse) String() string {
 func (*ConnectResponse) ProtoMessage() {}
 
 func (x *ConnectResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[14]
+	mi := &file_shim_taskpb_task_proto_msgTypes[14]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1011,7 +1011,7 @@ func (x *ConnectResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ConnectResponse.ProtoReflect.Descriptor instead.
 func (*ConnectResponse) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_task_proto_rawDescGZIP(), []int{14}
+	return file_shim_taskpb_task_proto_rawDescGZIP(), []int{14}
 }
 
 func (x *ConnectResponse) GetShimPid() uint32 {
@@ -1045,7 +1045,7 @@ type ShutdownRequest struct {
 
 func (x *ShutdownRequest) Reset() {
 	*x = ShutdownRequest{}
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[15]
+	mi := &file_shim_taskpb_task_proto_msgTypes[15]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -1057,7 +1057,7 @@ func (x *ShutdownRequest) String() string {
 func (*ShutdownRequest) ProtoMessage() {}
 
 func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_task_proto_msgTypes[15]
+	mi := &file_shim_taskpb_task_proto_msgTypes[15]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -1070,7 +1070,7 @@ func (x *ShutdownRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use ShutdownRequest.ProtoReflect.Descriptor instead.
 func (*ShutdownRequest) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_task_proto_rawDescGZIP(), []int{15}
+	return file_shim_taskpb_task_proto_rawDescGZIP(), []int{15}
 }
 
 func (x *ShutdownRequest) GetId() string {
@@ -1087,11 +1087,11 @@ func (x *ShutdownRequest) GetNow() bool {
 	return false
 }
 
-var File_shim_task_taskpb_task_proto protoreflect.FileDescriptor
+var File_shim_taskpb_task_proto protoreflect.FileDescriptor
 
-const file_shim_task_taskpb_task_proto_rawDesc = "" +
+const file_shim_taskpb_task_proto_rawDesc = "" +
 	"\n" +
-	"\x1bshim/task/taskpb/task.proto\x12\n" +
+	"\x16shim/taskpb/task.proto\x12\n" +
 	"hachi.task\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x11types/mount.proto\x1a\x15types/task/task.proto\"\xcb\x02\n" +
 	"\x11CreateTaskRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x16\n" +
@@ -1178,22 +1178,22 @@ const file_shim_task_taskpb_task_proto_rawDesc = "" +
 	"\aversion\x18\x03 \x01(\tR\aversion\"3\n" +
 	"\x0fShutdownRequest\x12\x0e\n" +
 	"\x02id\x18\x01 \x01(\tR\x02id\x12\x10\n" +
-	"\x03now\x18\x02 \x01(\bR\x03nowB-Z+github.com/hachi-run/hachi/shim/task/taskpbb\x06proto3"
+	"\x03now\x18\x02 \x01(\bR\x03nowB(Z&github.com/hachi-run/hachi/shim/taskpbb\x06proto3"
 
 var (
-	file_shim_task_taskpb_task_proto_rawDescOnce sync.Once
-	file_shim_task_taskpb_task_proto_rawDescData []byte
+	file_shim_taskpb_task_proto_rawDescOnce sync.Once
+	file_shim_taskpb_task_proto_rawDescData []byte
 )
 
-func file_shim_task_taskpb_task_proto_rawDescGZIP() []byte {
-	file_shim_task_taskpb_task_proto_rawDescOnce.Do(func() {
-		file_shim_task_taskpb_task_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_shim_task_taskpb_task_proto_rawDesc), len(file_shim_task_taskpb_task_proto_rawDesc)))
+func file_shim_taskpb_task_proto_rawDescGZIP() []byte {
+	file_shim_taskpb_task_proto_rawDescOnce.Do(func() {
+		file_shim_taskpb_task_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_shim_taskpb_task_proto_rawDesc), len(file_shim_taskpb_task_proto_rawDesc)))
 	})
-	return file_shim_task_taskpb_task_proto_rawDescData
+	return file_shim_taskpb_task_proto_rawDescData
 }
 
-var file_shim_task_taskpb_task_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
-var file_shim_task_taskpb_task_proto_goTypes = []any{
+var file_shim_taskpb_task_proto_msgTypes = make([]protoimpl.MessageInfo, 17)
+var file_shim_taskpb_task_proto_goTypes = []any{
 	(*CreateTaskRequest)(nil),     // 0: hachi.task.CreateTaskRequest
 	(*ProcessRequest)(nil),        // 1: hachi.task.ProcessRequest
 	(*PidResponse)(nil),           // 2: hachi.task.PidResponse
@@ -1217,7 +1217,7 @@ var file_shim_task_taskpb_task_proto_goTypes = []any{
 	(*timestamppb.Timestamp)(nil), // 20: google.protobuf.Timestamp
 	(*task.ProcessInfo)(nil),      // 21: containerd.v1.types.ProcessInfo
 }
-var file_shim_task_taskpb_task_proto_depIdxs = []int32{
+var file_shim_taskpb_task_proto_depIdxs = []int32{
 	17, // 0: hachi.task.CreateTaskRequest.rootfs:type_name -> containerd.types.Mount
 	18, // 1: hachi.task.CreateTaskRequest.options:type_name -> google.protobuf.Any
 	19, // 2: hachi.task.StateResponse.status:type_name -> containerd.v1.types.Status
@@ -1237,26 +1237,26 @@ var file_shim_task_taskpb_task_proto_depIdxs = []int32{
 	0,  // [0:12] is the sub-list for field type_name
 }
 
-func init() { file_shim_task_taskpb_task_proto_init() }
-func file_shim_task_taskpb_task_proto_init() {
-	if File_shim_task_taskpb_task_proto != nil {
+func init() { file_shim_taskpb_task_proto_init() }
+func file_shim_taskpb_task_proto_init() {
+	if File_shim_taskpb_task_proto != nil {
 		return
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
-			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shim_task_taskpb_task_proto_rawDesc), len(file_shim_task_taskpb_task_proto_rawDesc)),
+			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shim_taskpb_task_proto_rawDesc), len(file_shim_taskpb_task_proto_rawDesc)),
 			NumEnums:      0,
 			NumMessages:   17,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
-		GoTypes:           file_shim_task_taskpb_task_proto_goTypes,
-		DependencyIndexes: file_shim_task_taskpb_task_proto_depIdxs,
-		MessageInfos:      file_shim_task_taskpb_task_proto_msgTypes,
+		GoTypes:           file_shim_taskpb_task_proto_goTypes,
+		DependencyIndexes: file_shim_taskpb_task_proto_depIdxs,
+		MessageInfos:      file_shim_taskpb_task_proto_msgTypes,
 	}.Build()
-	File_shim_task_taskpb_task_proto = out.File
-	file_shim_task_taskpb_task_proto_goTypes = nil
-	file_shim_task_taskpb_task_proto_depIdxs = nil
+	File_shim_taskpb_task_proto = out.File
+	file_shim_taskpb_task_proto_goTypes = nil
+	file_shim_taskpb_task_proto_depIdxs = nil
 }

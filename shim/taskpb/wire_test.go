@@ -8,7 +8,7 @@ import (
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/reflect/protoreflect"
 
-	"github.com/hachi-run/hachi/shim/task/taskpb"
+	"github.com/hachi-run/hachi/shim/taskpb"
 )
 
 // What our messages say must be what containerd's say, in the same field, of the same type.

@@ -2,7 +2,7 @@
 // versions:
 // 	protoc-gen-go v1.36.12
 // 	protoc        v3.5.1-go
-// source: shim/task/taskpb/sandbox.proto
+// source: shim/taskpb/sandbox.proto
 
 // The messages of containerd's sandbox service. The fields are those of api/runtime/sandbox/v1/sandbox.proto in
 // containerd 2.4 that a sandbox of hachi reads or answers.
@@ -39,7 +39,7 @@ type CreateSandboxRequest struct {
 
 func (x *CreateSandboxRequest) Reset() {
 	*x = CreateSandboxRequest{}
-	mi := &file_shim_task_taskpb_sandbox_proto_msgTypes[0]
+	mi := &file_shim_taskpb_sandbox_proto_msgTypes[0]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -51,7 +51,7 @@ func (x *CreateSandboxRequest) String() string {
 func (*CreateSandboxRequest) ProtoMessage() {}
 
 func (x *CreateSandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_sandbox_proto_msgTypes[0]
+	mi := &file_shim_taskpb_sandbox_proto_msgTypes[0]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -64,7 +64,7 @@ func (x *CreateSandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use CreateSandboxRequest.ProtoReflect.Descriptor instead.
 func (*CreateSandboxRequest) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_sandbox_proto_rawDescGZIP(), []int{0}
+	return file_shim_taskpb_sandbox_proto_rawDescGZIP(), []int{0}
 }
 
 func (x *CreateSandboxRequest) GetSandboxId() string {
@@ -105,7 +105,7 @@ type SandboxRequest struct {
 
 func (x *SandboxRequest) Reset() {
 	*x = SandboxRequest{}
-	mi := &file_shim_task_taskpb_sandbox_proto_msgTypes[1]
+	mi := &file_shim_taskpb_sandbox_proto_msgTypes[1]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -117,7 +117,7 @@ func (x *SandboxRequest) String() string {
 func (*SandboxRequest) ProtoMessage() {}
 
 func (x *SandboxRequest) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_sandbox_proto_msgTypes[1]
+	mi := &file_shim_taskpb_sandbox_proto_msgTypes[1]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -130,7 +130,7 @@ func (x *SandboxRequest) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxRequest.ProtoReflect.Descriptor instead.
 func (*SandboxRequest) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_sandbox_proto_rawDescGZIP(), []int{1}
+	return file_shim_taskpb_sandbox_proto_rawDescGZIP(), []int{1}
 }
 
 func (x *SandboxRequest) GetSandboxId() string {
@@ -151,7 +151,7 @@ type StartSandboxResponse struct {
 
 func (x *StartSandboxResponse) Reset() {
 	*x = StartSandboxResponse{}
-	mi := &file_shim_task_taskpb_sandbox_proto_msgTypes[2]
+	mi := &file_shim_taskpb_sandbox_proto_msgTypes[2]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -163,7 +163,7 @@ func (x *StartSandboxResponse) String() string {
 func (*StartSandboxResponse) ProtoMessage() {}
 
 func (x *StartSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_sandbox_proto_msgTypes[2]
+	mi := &file_shim_taskpb_sandbox_proto_msgTypes[2]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -176,7 +176,7 @@ func (x *StartSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use StartSandboxResponse.ProtoReflect.Descriptor instead.
 func (*StartSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_sandbox_proto_rawDescGZIP(), []int{2}
+	return file_shim_taskpb_sandbox_proto_rawDescGZIP(), []int{2}
 }
 
 func (x *StartSandboxResponse) GetPid() uint32 {
@@ -209,7 +209,7 @@ type PlatformResponse struct {
 
 func (x *PlatformResponse) Reset() {
 	*x = PlatformResponse{}
-	mi := &file_shim_task_taskpb_sandbox_proto_msgTypes[3]
+	mi := &file_shim_taskpb_sandbox_proto_msgTypes[3]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -221,7 +221,7 @@ func (x *PlatformResponse) String() string {
 func (*PlatformResponse) ProtoMessage() {}
 
 func (x *PlatformResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_sandbox_proto_msgTypes[3]
+	mi := &file_shim_taskpb_sandbox_proto_msgTypes[3]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -234,7 +234,7 @@ func (x *PlatformResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use PlatformResponse.ProtoReflect.Descriptor instead.
 func (*PlatformResponse) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_sandbox_proto_rawDescGZIP(), []int{3}
+	return file_shim_taskpb_sandbox_proto_rawDescGZIP(), []int{3}
 }
 
 func (x *PlatformResponse) GetPlatform() *types.Platform {
@@ -254,7 +254,7 @@ type WaitSandboxResponse struct {
 
 func (x *WaitSandboxResponse) Reset() {
 	*x = WaitSandboxResponse{}
-	mi := &file_shim_task_taskpb_sandbox_proto_msgTypes[4]
+	mi := &file_shim_taskpb_sandbox_proto_msgTypes[4]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -266,7 +266,7 @@ func (x *WaitSandboxResponse) String() string {
 func (*WaitSandboxResponse) ProtoMessage() {}
 
 func (x *WaitSandboxResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_sandbox_proto_msgTypes[4]
+	mi := &file_shim_taskpb_sandbox_proto_msgTypes[4]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -279,7 +279,7 @@ func (x *WaitSandboxResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use WaitSandboxResponse.ProtoReflect.Descriptor instead.
 func (*WaitSandboxResponse) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_sandbox_proto_rawDescGZIP(), []int{4}
+	return file_shim_taskpb_sandbox_proto_rawDescGZIP(), []int{4}
 }
 
 func (x *WaitSandboxResponse) GetExitStatus() uint32 {
@@ -309,7 +309,7 @@ type SandboxStatusResponse struct {
 
 func (x *SandboxStatusResponse) Reset() {
 	*x = SandboxStatusResponse{}
-	mi := &file_shim_task_taskpb_sandbox_proto_msgTypes[5]
+	mi := &file_shim_taskpb_sandbox_proto_msgTypes[5]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -321,7 +321,7 @@ func (x *SandboxStatusResponse) String() string {
 func (*SandboxStatusResponse) ProtoMessage() {}
 
 func (x *SandboxStatusResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_sandbox_proto_msgTypes[5]
+	mi := &file_shim_taskpb_sandbox_proto_msgTypes[5]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -334,7 +334,7 @@ func (x *SandboxStatusResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxStatusResponse.ProtoReflect.Descriptor instead.
 func (*SandboxStatusResponse) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_sandbox_proto_rawDescGZIP(), []int{5}
+	return file_shim_taskpb_sandbox_proto_rawDescGZIP(), []int{5}
 }
 
 func (x *SandboxStatusResponse) GetSandboxId() string {
@@ -381,7 +381,7 @@ type SandboxMetricsResponse struct {
 
 func (x *SandboxMetricsResponse) Reset() {
 	*x = SandboxMetricsResponse{}
-	mi := &file_shim_task_taskpb_sandbox_proto_msgTypes[6]
+	mi := &file_shim_taskpb_sandbox_proto_msgTypes[6]
 	ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 	ms.StoreMessageInfo(mi)
 }
@@ -393,7 +393,7 @@ func (x *SandboxMetricsResponse) String() string {
 func (*SandboxMetricsResponse) ProtoMessage() {}
 
 func (x *SandboxMetricsResponse) ProtoReflect() protoreflect.Message {
-	mi := &file_shim_task_taskpb_sandbox_proto_msgTypes[6]
+	mi := &file_shim_taskpb_sandbox_proto_msgTypes[6]
 	if x != nil {
 		ms := protoimpl.X.MessageStateOf(protoimpl.Pointer(x))
 		if ms.LoadMessageInfo() == nil {
@@ -406,7 +406,7 @@ func (x *SandboxMetricsResponse) ProtoReflect() protoreflect.Message {
 
 // Deprecated: Use SandboxMetricsResponse.ProtoReflect.Descriptor instead.
 func (*SandboxMetricsResponse) Descriptor() ([]byte, []int) {
-	return file_shim_task_taskpb_sandbox_proto_rawDescGZIP(), []int{6}
+	return file_shim_taskpb_sandbox_proto_rawDescGZIP(), []int{6}
 }
 
 func (x *SandboxMetricsResponse) GetMetrics() *types.Metric {
@@ -416,11 +416,11 @@ func (x *SandboxMetricsResponse) GetMetrics() *types.Metric {
 	return nil
 }
 
-var File_shim_task_taskpb_sandbox_proto protoreflect.FileDescriptor
+var File_shim_taskpb_sandbox_proto protoreflect.FileDescriptor
 
-const file_shim_task_taskpb_sandbox_proto_rawDesc = "" +
+const file_shim_taskpb_sandbox_proto_rawDesc = "" +
 	"\n" +
-	"\x1eshim/task/taskpb/sandbox.proto\x12\n" +
+	"\x19shim/taskpb/sandbox.proto\x12\n" +
 	"hachi.task\x1a\x19google/protobuf/any.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x13types/metrics.proto\x1a\x14types/platform.proto\"\xa5\x01\n" +
 	"\x14CreateSandboxRequest\x12\x1d\n" +
 	"\n" +
@@ -453,22 +453,22 @@ const file_shim_task_taskpb_sandbox_proto_rawDesc = "" +
 	"created_at\x18\x05 \x01(\v2\x1a.google.protobuf.TimestampR\tcreatedAt\x127\n" +
 	"\texited_at\x18\x06 \x01(\v2\x1a.google.protobuf.TimestampR\bexitedAt\"L\n" +
 	"\x16SandboxMetricsResponse\x122\n" +
-	"\ametrics\x18\x01 \x01(\v2\x18.containerd.types.MetricR\ametricsB-Z+github.com/hachi-run/hachi/shim/task/taskpbb\x06proto3"
+	"\ametrics\x18\x01 \x01(\v2\x18.containerd.types.MetricR\ametricsB(Z&github.com/hachi-run/hachi/shim/taskpbb\x06proto3"
 
 var (
-	file_shim_task_taskpb_sandbox_proto_rawDescOnce sync.Once
-	file_shim_task_taskpb_sandbox_proto_rawDescData []byte
+	file_shim_taskpb_sandbox_proto_rawDescOnce sync.Once
+	file_shim_taskpb_sandbox_proto_rawDescData []byte
 )
 
-func file_shim_task_taskpb_sandbox_proto_rawDescGZIP() []byte {
-	file_shim_task_taskpb_sandbox_proto_rawDescOnce.Do(func() {
-		file_shim_task_taskpb_sandbox_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_shim_task_taskpb_sandbox_proto_rawDesc), len(file_shim_task_taskpb_sandbox_proto_rawDesc)))
+func file_shim_taskpb_sandbox_proto_rawDescGZIP() []byte {
+	file_shim_taskpb_sandbox_proto_rawDescOnce.Do(func() {
+		file_shim_taskpb_sandbox_proto_rawDescData = protoimpl.X.CompressGZIP(unsafe.Slice(unsafe.StringData(file_shim_taskpb_sandbox_proto_rawDesc), len(file_shim_taskpb_sandbox_proto_rawDesc)))
 	})
-	return file_shim_task_taskpb_sandbox_proto_rawDescData
+	return file_shim_taskpb_sandbox_proto_rawDescData
 }
 
-var file_shim_task_taskpb_sandbox_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
-var file_shim_task_taskpb_sandbox_proto_goTypes = []any{
+var file_shim_taskpb_sandbox_proto_msgTypes = make([]protoimpl.MessageInfo, 7)
+var file_shim_taskpb_sandbox_proto_goTypes = []any{
 	(*CreateSandboxRequest)(nil),   // 0: hachi.task.CreateSandboxRequest
 	(*SandboxRequest)(nil),         // 1: hachi.task.SandboxRequest
 	(*StartSandboxResponse)(nil),   // 2: hachi.task.StartSandboxResponse
@@ -481,7 +481,7 @@ var file_shim_task_taskpb_sandbox_proto_goTypes = []any{
 	(*types.Platform)(nil),         // 9: containerd.types.Platform
 	(*types.Metric)(nil),           // 10: containerd.types.Metric
 }
-var file_shim_task_taskpb_sandbox_proto_depIdxs = []int32{
+var file_shim_taskpb_sandbox_proto_depIdxs = []int32{
 	7,  // 0: hachi.task.CreateSandboxRequest.options:type_name -> google.protobuf.Any
 	8,  // 1: hachi.task.StartSandboxResponse.created_at:type_name -> google.protobuf.Timestamp
 	7,  // 2: hachi.task.StartSandboxResponse.spec:type_name -> google.protobuf.Any
@@ -497,26 +497,26 @@ var file_shim_task_taskpb_sandbox_proto_depIdxs = []int32{
 	0,  // [0:8] is the sub-list for field type_name
 }
 
-func init() { file_shim_task_taskpb_sandbox_proto_init() }
-func file_shim_task_taskpb_sandbox_proto_init() {
-	if File_shim_task_taskpb_sandbox_proto != nil {
+func init() { file_shim_taskpb_sandbox_proto_init() }
+func file_shim_taskpb_sandbox_proto_init() {
+	if File_shim_taskpb_sandbox_proto != nil {
 		return
 	}
 	type x struct{}
 	out := protoimpl.TypeBuilder{
 		File: protoimpl.DescBuilder{
 			GoPackagePath: reflect.TypeOf(x{}).PkgPath(),
-			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shim_task_taskpb_sandbox_proto_rawDesc), len(file_shim_task_taskpb_sandbox_proto_rawDesc)),
+			RawDescriptor: unsafe.Slice(unsafe.StringData(file_shim_taskpb_sandbox_proto_rawDesc), len(file_shim_taskpb_sandbox_proto_rawDesc)),
 			NumEnums:      0,
 			NumMessages:   7,
 			NumExtensions: 0,
 			NumServices:   0,
 		},
-		GoTypes:           file_shim_task_taskpb_sandbox_proto_goTypes,
-		DependencyIndexes: file_shim_task_taskpb_sandbox_proto_depIdxs,
-		MessageInfos:      file_shim_task_taskpb_sandbox_proto_msgTypes,
+		GoTypes:           file_shim_taskpb_sandbox_proto_goTypes,
+		DependencyIndexes: file_shim_taskpb_sandbox_proto_depIdxs,
+		MessageInfos:      file_shim_taskpb_sandbox_proto_msgTypes,
 	}.Build()
-	File_shim_task_taskpb_sandbox_proto = out.File
-	file_shim_task_taskpb_sandbox_proto_goTypes = nil
-	file_shim_task_taskpb_sandbox_proto_depIdxs = nil
+	File_shim_taskpb_sandbox_proto = out.File
+	file_shim_taskpb_sandbox_proto_goTypes = nil
+	file_shim_taskpb_sandbox_proto_depIdxs = nil
 }
