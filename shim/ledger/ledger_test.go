@@ -100,7 +100,8 @@ func TestARecordIsWrittenOnce(t *testing.T) {
 func TestTheOldestRecordsGo(t *testing.T) {
 	l := open(t)
 	begin := time.Now()
-	const all = maxExits + 10
+	// So many more that it is as good as impossible that none of them was the one to look for old ones.
+	const all = maxExits + 40*trimEvery
 	for i := range all {
 		x := Exit{Tally: Tally{Reading: Reading{ID: fmt.Sprint(i)}}, CgroupID: uint64(i + 1), Started: begin, Ended: begin.Add(time.Duration(i))}
 		if err := l.record(x); err != nil {
@@ -110,6 +111,9 @@ func TestTheOldestRecordsGo(t *testing.T) {
 	exits, err := l.Exited()
 	if err != nil || len(exits) != maxExits || exits[0].ID != fmt.Sprint(all-maxExits) || exits[maxExits-1].ID != fmt.Sprint(all-1) {
 		t.Errorf("%d records from %+v, %v", len(exits), exits[:min(1, len(exits))], err)
+	}
+	if files, err := list(filepath.Join(l.dir, exitsDir)); err != nil || len(files) >= all {
+		t.Errorf("%d files of %d are left, %v", len(files), all, err)
 	}
 	if err := l.trim(); err != nil {
 		t.Error(err)
