@@ -30,8 +30,8 @@ const (
 // call asks containerd with one message and gives each the messages of the reply; their bytes are valid until each returns.
 // Errors are each's own, errClosed, or carry a gRPC status.
 //
-// This is what containerd's services need of gRPC over HTTP/2 (grpc.io, PROTOCOL-HTTP2.md). The package
-// google.golang.org/grpc would cost every pod a millisecond of its start and half a megabyte.
+// This is what containerd's services need of gRPC over HTTP/2 (grpc.io, PROTOCOL-HTTP2.md). Why it is not
+// google.golang.org/grpc: docs/rationale/server.md.
 func (s *Source) call(ctx context.Context, method string, message []byte, each func([]byte) error) error {
 	frame := binary.BigEndian.AppendUint32(make([]byte, 1, 5+len(message)), uint32(len(message)))
 	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/containerd.services."+method, bytes.NewReader(append(frame, message...)))

@@ -284,10 +284,8 @@ func TestOneConnectionWhileInUse(t *testing.T) {
 }
 
 func TestIdleConnectionCloses(t *testing.T) {
-	before := idleTime
-	idleTime = 30 * time.Millisecond
-	defer func() { idleTime = before }()
 	p := listen(t, func(w http.ResponseWriter, _ *http.Request) { send(w, data("one"), statusKey, "0") })
+	p.source.idle = 30 * time.Millisecond
 	closes := func(after string) {
 		t.Helper()
 		for end := time.Now().Add(5 * time.Second); p.source.conn.Load() != nil; time.Sleep(time.Millisecond) {

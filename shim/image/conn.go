@@ -1,6 +1,7 @@
 package image
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -21,11 +22,10 @@ const (
 	redialTime = 50 * time.Millisecond
 	// receiveWindow is how much of a blob containerd may send before it was read here. The default is 4 MiB.
 	receiveWindow = 256 << 10
+	// idleTime is when an unused connection gives its goroutine and buffers back; a pod asks when its
+	// containers start, and then for days not at all.
+	idleTime = 10 * time.Second
 )
-
-// idleTime is when an unused connection gives its goroutine and buffers back; a pod asks when its
-// containers start, and then for days not at all. Only tests change it.
-var idleTime = 10 * time.Second
 
 var errClosed = errors.New("source is closed")
 
@@ -61,7 +61,7 @@ func (s *Source) dial(ctx context.Context) (*http.ClientConn, error) {
 		},
 		Protocols:          new(http.Protocols),
 		HTTP2:              &http.HTTP2Config{MaxReceiveBufferPerStream: receiveWindow},
-		IdleConnTimeout:    idleTime,
+		IdleConnTimeout:    cmp.Or(s.idle, idleTime),
 		DisableCompression: true,
 	}
 	t.Protocols.SetUnencryptedHTTP2(true)

@@ -69,7 +69,8 @@ func TestRealContainerd(t *testing.T) {
 	}
 }
 
-// stored reads an image without a container, whose module is in a tar layer that containerd has unpacked, and leaves no view behind.
+// stored reads an image without a container, whose module is in a tar layer that containerd has unpacked, and leaves no
+// view behind.
 func stored(t *testing.T, d *daemon.Daemon, s *image.Source) {
 	t.Helper()
 	err := s.Stored(t.Context(), layout(t, "H").Ref, "overlayfs", func(i *image.Image) error {

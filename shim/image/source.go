@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
@@ -29,6 +30,8 @@ type Source struct {
 	// container's snapshot. Where the blobs are not found there, containerd's content service sends
 	// them.
 	ContentDir string
+
+	idle time.Duration // instead of idleTime, for tests
 
 	mu     sync.Mutex
 	closed bool                            // guarded by mu
