@@ -38,7 +38,7 @@ func run() int {
 		return 1
 	}
 	text := table(rows, *n)
-	fmt.Print(text)
+	fmt.Print("\n", text)
 	if *out != "" {
 		if err := os.WriteFile(*out, []byte(text), 0o644); err != nil {
 			fmt.Fprintf(os.Stderr, "coldstart: %v\n", err)

@@ -50,7 +50,7 @@ func quantile(v []float64, q float64) float64 {
 // table spells the rows as Markdown: medians, and the 95th percentile where there are enough values for one.
 func table(rows []row, n int) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "\n%s\n\n", machine(n))
+	fmt.Fprintf(&b, "%s\n\n", machine(n))
 	fmt.Fprintf(&b, "| %-42s | %-16s | %-16s | ratio | bar     |    |\n", "what (median / p95)", "hachi", "runc")
 	fmt.Fprintf(&b, "|%s|%s|%s|-------|---------|----|\n", strings.Repeat("-", 44), strings.Repeat("-", 18), strings.Repeat("-", 18))
 	for _, r := range rows {
