@@ -30,7 +30,7 @@ import (
 func main() {
 	// Some dependency links the heap profiler in, whose buckets nobody reads here: 0.5 MB of every idle pod.
 	runtime.MemProfileRate = 0
-	// The launcher has said so, and then this costs nothing.
+	// One is enough for what mostly waits. The launcher has said so in the environment, and then this costs nothing.
 	runtime.GOMAXPROCS(1)
 	os.Exit(run(context.Background(), os.Args[1:], os.Stderr))
 }

@@ -132,7 +132,7 @@ func TestRuntime(t *testing.T) {
 
 func TestSeen(t *testing.T) {
 	for path, want := range map[string]string{
-		"/proc/12/root/usr/bin": "/usr/bin", "/proc/12/root/root/bin": "/root/bin", "/usr/bin": "/usr/bin", "/proc/12/cwd": "/proc/12/cwd",
+		"/proc/12/root/usr/bin": "/usr/bin", "/proc/12/root/rootfs/bin": "/rootfs/bin", "/usr/bin": "/usr/bin", "/proc/12/cwd": "/proc/12/cwd",
 	} {
 		if got := seen(path); got != want {
 			t.Errorf("%s is shown as %s, want %s", path, got, want)

@@ -102,7 +102,7 @@ func killCgroup(dir string) int {
 		return 0
 	}
 	processes := bytes.Fields(b)
-	for _, field := range bytes.Fields(b) {
+	for _, field := range processes {
 		// 0 stands for a process of a pid namespace above ours; for kill it would mean ourselves.
 		if pid, err := strconv.Atoi(string(field)); err == nil && pid > 1 && pid != os.Getpid() {
 			_ = syscall.Kill(pid, syscall.SIGKILL)

@@ -33,8 +33,8 @@ import (
 const flushTimeout = 5 * time.Second
 
 // Serve answers the pod's server until that closes the connection, and then delivers the events that still wait, which
-// go to containerd's ttrpc socket at events. Containers that run then are left alone, for containerd to delete.
-func Serve(ctx context.Context, conn net.Conn, namespace, events string) error {
+// go to containerd's ttrpc socket at address. Containers that run then are left alone, for containerd to delete.
+func Serve(ctx context.Context, conn net.Conn, namespace, address string) error {
 	// Containers' processes become ours when runc is gone.
 	if err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0); err != nil {
 		return fmt.Errorf("become subreaper: %w", err)
@@ -43,7 +43,7 @@ func Serve(ctx context.Context, conn net.Conn, namespace, events string) error {
 	// the containers.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
 	defer reap.Start()()
-	queue := event.New(events, namespace)
+	queue := event.New(address, namespace)
 	ctx, sd := shutdown.WithShutdown(namespaces.WithNamespace(ctx, namespace))
 	inner, err := runc.NewTaskService(ctx, publisher{queue}, sd)
 	if err != nil {
