@@ -13,6 +13,8 @@ import (
 	"net"
 	"os"
 
+	"github.com/containerd/log"
+
 	"github.com/hachi-run/hachi/shim/logging"
 	"github.com/hachi-run/hachi/shim/runc"
 )
@@ -37,7 +39,7 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	if flags.Arg(0) == "delete" {
 		err = remove(ctx, *namespace, *id, stdout)
 	} else {
-		logging.Start(*debugging)
+		startLog(*debugging)
 		err = serve(ctx, *namespace, *events)
 	}
 	if err != nil {
@@ -45,6 +47,15 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return 1
 	}
 	return 0
+}
+
+// startLog also sends the log of containerd's packages to where ours goes.
+func startLog(debugging bool) {
+	logging.Start(debugging)
+	if debugging {
+		_ = log.SetLevel("debug") // a level that exists
+	}
+	log.L.Logger.SetOutput(logging.Stderr)
 }
 
 func serve(ctx context.Context, namespace, events string) error {

@@ -10,13 +10,11 @@ import (
 	"sync"
 	"time"
 
-	events "github.com/containerd/containerd/api/services/ttrpc/events/v1"
-	"github.com/containerd/containerd/api/types"
-	"github.com/containerd/ttrpc"
-	"github.com/containerd/typeurl/v2"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/timestamppb"
+	"github.com/containerd/errdefs"
+
+	"github.com/hachi-run/hachi/shim/status"
+	"github.com/hachi-run/hachi/shim/taskpb"
+	"github.com/hachi-run/hachi/shim/ttrpc"
 )
 
 const (
@@ -41,11 +39,11 @@ type Queue struct {
 	address, namespace string
 
 	mu      sync.Mutex
-	waiting []*types.Envelope // guarded by mu
-	dropped int               // guarded by mu: how many were, since the last delivery
-	closed  bool              // guarded by mu
-	wake    chan struct{}     // has room for one: there is something to do
-	done    chan struct{}     // closed when the sender ended
+	waiting []*taskpb.Envelope // guarded by mu
+	dropped int                // guarded by mu: how many were, since the last delivery
+	closed  bool               // guarded by mu
+	wake    chan struct{}      // has room for one: there is something to do
+	done    chan struct{}      // closed when the sender ended
 	cancel  context.CancelFunc
 
 	client *ttrpc.Client // the sender's own
@@ -60,11 +58,7 @@ func New(address, namespace string) *Queue {
 }
 
 // Send queues one event under topic, for example "/tasks/exit". It does not wait.
-func (q *Queue) Send(topic string, event any) error {
-	body, err := typeurl.MarshalAnyToProto(event)
-	if err != nil {
-		return fmt.Errorf("send event %s: %w", topic, err)
-	}
+func (q *Queue) Send(topic string, event *taskpb.Any) error {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.closed {
@@ -77,7 +71,7 @@ func (q *Queue) Send(topic string, event any) error {
 		q.dropped++
 		q.waiting = q.waiting[1:]
 	}
-	q.waiting = append(q.waiting, &types.Envelope{Timestamp: timestamppb.Now(), Namespace: q.namespace, Topic: topic, Event: body})
+	q.waiting = append(q.waiting, &taskpb.Envelope{Timestamp: taskpb.Time(time.Now()), Namespace: q.namespace, Topic: topic, Event: event})
 	q.signal()
 	return nil
 }
@@ -150,20 +144,16 @@ func (q *Queue) run(ctx context.Context) {
 
 // refused tells whether err is containerd's answer, and not the lack of one.
 func refused(err error) bool {
-	if err == nil {
-		return false
-	}
-	answer, ok := status.FromError(err)
-	return ok && answer.Code() != codes.Unavailable && answer.Code() != codes.DeadlineExceeded && answer.Code() != codes.Canceled
+	var answer *status.Error
+	return errors.As(err, &answer) && answer.Code != status.Unavailable && answer.Code != status.DeadlineExceeded && answer.Code != status.Canceled
 }
 
 // final tells whether containerd would refuse the event again.
 func final(err error) bool {
-	code := status.Code(err)
-	return code == codes.InvalidArgument || code == codes.Unimplemented
+	return errdefs.IsInvalidArgument(err) || errdefs.IsNotImplemented(err)
 }
 
-func (q *Queue) first() (*types.Envelope, bool) {
+func (q *Queue) first() (*taskpb.Envelope, bool) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if len(q.waiting) == 0 {
@@ -173,7 +163,7 @@ func (q *Queue) first() (*types.Envelope, bool) {
 }
 
 // drop removes e if Send has not done so already.
-func (q *Queue) drop(e *types.Envelope) {
+func (q *Queue) drop(e *taskpb.Envelope) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	if q.dropped > 0 {
@@ -185,7 +175,7 @@ func (q *Queue) drop(e *types.Envelope) {
 	}
 }
 
-func (q *Queue) forward(ctx context.Context, e *types.Envelope) error {
+func (q *Queue) forward(ctx context.Context, e *taskpb.Envelope) error {
 	if q.client == nil {
 		conn, err := (&net.Dialer{Timeout: sendTimeout}).DialContext(ctx, "unix", q.address)
 		if err != nil {
@@ -195,13 +185,12 @@ func (q *Queue) forward(ctx context.Context, e *types.Envelope) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	_, err := events.NewTTRPCEventsClient(q.client).Forward(ctx, &events.ForwardRequest{Envelope: e})
-	return err
+	return q.client.Call(ctx, "containerd.services.events.ttrpc.v1.Events", "Forward", &taskpb.ForwardRequest{Envelope: e}, new(taskpb.Empty))
 }
 
 func (q *Queue) disconnect() {
 	if q.client != nil {
-		q.client.Close()
+		_ = q.client.Close() // what came of the connection shows in the next call
 		q.client = nil
 	}
 }

@@ -22,6 +22,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/hachi-run/hachi/internal/testenv"
+	"github.com/hachi-run/hachi/shim/taskpb"
 )
 
 func TestMain(m *testing.M) { os.Exit(testenv.Main(m)) }
@@ -108,11 +109,20 @@ func (c *containerd) await(n int) {
 	}
 }
 
+func started(t *testing.T, id string) *taskpb.Any {
+	t.Helper()
+	event, err := taskpb.Pack("containerd.events.TaskStart", &taskpb.TaskStart{ContainerId: id})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return event
+}
+
 func send(t *testing.T, q *Queue, topic string, from, to int) (want []string) {
 	t.Helper()
 	for i := from; i < to; i++ {
 		id := fmt.Sprint(i)
-		if err := q.Send(topic, &taskevents.TaskStart{ContainerID: id}); err != nil {
+		if err := q.Send(topic, started(t, id)); err != nil {
 			t.Fatal(err)
 		}
 		want = append(want, topic+" "+id)
@@ -144,7 +154,7 @@ func TestOrder(t *testing.T) {
 		t.Error(err)
 	}
 	compare(t, c.received(), want)
-	if err := q.Send("/tasks/start", &taskevents.TaskStart{}); !errors.Is(err, ErrClosed) {
+	if err := q.Send("/tasks/start", started(t, "a")); !errors.Is(err, ErrClosed) {
 		t.Errorf("send after close: %v", err)
 	}
 	if err := shut(t, q, time.Second); err != nil {
@@ -183,7 +193,7 @@ func TestConcurrentSenders(t *testing.T) {
 	for sender := range 8 {
 		w.Go(func() {
 			for i := range 50 {
-				if err := q.Send(fmt.Sprint("/", sender), &taskevents.TaskStart{ContainerID: fmt.Sprintf("%03d", i)}); err != nil {
+				if err := q.Send(fmt.Sprint("/", sender), started(t, fmt.Sprintf("%03d", i))); err != nil {
 					t.Error(err)
 				}
 			}

@@ -3,9 +3,9 @@ package image
 import (
 	"context"
 
-	"github.com/containerd/containerd/api/types"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 	"google.golang.org/protobuf/encoding/protowire"
@@ -109,13 +109,13 @@ func (r *record) field(n protowire.Number, v []byte, _ uint64) error {
 }
 
 // parseMounts reads a ViewSnapshotResponse.
-func parseMounts(b []byte) (mounts []*types.Mount, err error) {
+func parseMounts(b []byte) (mounts []specs.Mount, err error) {
 	err = read(b, func(n protowire.Number, v []byte, _ uint64) error {
 		if n != 1 { // mounts
 			return nil
 		}
-		m := new(types.Mount)
-		mounts = append(mounts, m)
+		mounts = append(mounts, specs.Mount{})
+		m := &mounts[len(mounts)-1]
 		return message.Fields(v, func(n protowire.Number, v []byte, _ uint64) error {
 			switch n {
 			case 1: // type
@@ -123,7 +123,7 @@ func parseMounts(b []byte) (mounts []*types.Mount, err error) {
 			case 2: // source
 				m.Source = string(v)
 			case 3: // target
-				m.Target = string(v)
+				m.Destination = string(v)
 			case 4: // options
 				m.Options = append(m.Options, string(v))
 			}

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
@@ -55,7 +54,7 @@ type Look struct {
 
 // Look looks at a container. spec is the bundle's config.json and mounts are those of the task's Create request; nothing
 // is mounted. The caller closes the Look. The error is InvalidArgument, or one of reading.
-func (s *Source) Look(container string, spec *specs.Spec, mounts []*types.Mount) (*Look, error) {
+func (s *Source) Look(container string, spec *specs.Spec, mounts []specs.Mount) (*Look, error) {
 	if spec == nil {
 		return nil, fmt.Errorf("resolve image of container %s: no OCI spec: %w", container, errdefs.ErrInvalidArgument)
 	}
@@ -105,7 +104,7 @@ func (l *Look) Resolve(ctx context.Context) (*Image, error) {
 }
 
 // Resolve is Look and Look's Resolve.
-func (s *Source) Resolve(ctx context.Context, container string, spec *specs.Spec, mounts []*types.Mount) (*Image, error) {
+func (s *Source) Resolve(ctx context.Context, container string, spec *specs.Spec, mounts []specs.Mount) (*Image, error) {
 	l, err := s.Look(container, spec, mounts)
 	if err != nil {
 		return nil, err

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
@@ -65,7 +64,7 @@ func (s *Source) stored(ctx context.Context, name, snapshotter string, use func(
 		}
 		return use(i.kinded())
 	}
-	return s.viewed(ctx, snapshotter, config.RootFS.DiffIDs, func(mounts []*types.Mount) error {
+	return s.viewed(ctx, snapshotter, config.RootFS.DiffIDs, func(mounts []specs.Mount) error {
 		i.rootfs = newRootfs(mounts, new(specs.Spec))
 		file, err := i.rootfs.program(process)
 		if err != nil {
@@ -102,9 +101,9 @@ func (i *Image) kinded() *Image {
 
 // viewed gives use the mounts of unpacked layers. A view that a crash leaves behind belongs to nobody, so containerd's
 // garbage collector takes it.
-func (s *Source) viewed(ctx context.Context, snapshotter string, layers []digest.Digest, use func([]*types.Mount) error) (err error) {
+func (s *Source) viewed(ctx context.Context, snapshotter string, layers []digest.Digest, use func([]specs.Mount) error) (err error) {
 	key := "hachi-prepare-" + rand.Text()
-	var mounts []*types.Mount
+	var mounts []specs.Mount
 	err = s.ask(ctx, func(ctx context.Context) (err error) {
 		mounts, err = unary(ctx, s, snapshotsView, parseMounts, snapshotter, key, chainID(layers))
 		return err

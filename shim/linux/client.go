@@ -4,10 +4,8 @@ import (
 	"context"
 	"net"
 
-	"github.com/containerd/ttrpc"
-	"google.golang.org/protobuf/types/known/emptypb"
-
 	"github.com/hachi-run/hachi/shim/taskpb"
+	"github.com/hachi-run/hachi/shim/ttrpc"
 )
 
 // client calls the task service of package runc. Its errors carry that service's codes.
@@ -18,8 +16,11 @@ func newClient(conn net.Conn) client { return client{ttrpc.NewClient(conn)} }
 func (c client) close() error { return c.c.Close() }
 
 // ask makes one call, whose answer is an R.
-func ask[R any](ctx context.Context, c client, method string, q any) (*R, error) {
-	r := new(R)
+func ask[R any, P interface {
+	*R
+	ttrpc.Message
+}](ctx context.Context, c client, method string, q ttrpc.Message) (P, error) {
+	r := P(new(R))
 	if err := c.c.Call(ctx, "containerd.task.v3.Task", method, q, r); err != nil {
 		return nil, err
 	}
@@ -46,36 +47,36 @@ func (c client) Pids(ctx context.Context, q *taskpb.ProcessRequest) (*taskpb.Pid
 	return ask[taskpb.PidsResponse](ctx, c, "Pids", q)
 }
 
-func (c client) Pause(ctx context.Context, q *taskpb.ProcessRequest) (*emptypb.Empty, error) {
-	return ask[emptypb.Empty](ctx, c, "Pause", q)
+func (c client) Pause(ctx context.Context, q *taskpb.ProcessRequest) (*taskpb.Empty, error) {
+	return ask[taskpb.Empty](ctx, c, "Pause", q)
 }
 
-func (c client) Resume(ctx context.Context, q *taskpb.ProcessRequest) (*emptypb.Empty, error) {
-	return ask[emptypb.Empty](ctx, c, "Resume", q)
+func (c client) Resume(ctx context.Context, q *taskpb.ProcessRequest) (*taskpb.Empty, error) {
+	return ask[taskpb.Empty](ctx, c, "Resume", q)
 }
 
-func (c client) Checkpoint(ctx context.Context, q *taskpb.CheckpointTaskRequest) (*emptypb.Empty, error) {
-	return ask[emptypb.Empty](ctx, c, "Checkpoint", q)
+func (c client) Checkpoint(ctx context.Context, q *taskpb.CheckpointTaskRequest) (*taskpb.Empty, error) {
+	return ask[taskpb.Empty](ctx, c, "Checkpoint", q)
 }
 
-func (c client) Kill(ctx context.Context, q *taskpb.KillRequest) (*emptypb.Empty, error) {
-	return ask[emptypb.Empty](ctx, c, "Kill", q)
+func (c client) Kill(ctx context.Context, q *taskpb.KillRequest) (*taskpb.Empty, error) {
+	return ask[taskpb.Empty](ctx, c, "Kill", q)
 }
 
-func (c client) Exec(ctx context.Context, q *taskpb.ExecProcessRequest) (*emptypb.Empty, error) {
-	return ask[emptypb.Empty](ctx, c, "Exec", q)
+func (c client) Exec(ctx context.Context, q *taskpb.ExecProcessRequest) (*taskpb.Empty, error) {
+	return ask[taskpb.Empty](ctx, c, "Exec", q)
 }
 
-func (c client) ResizePty(ctx context.Context, q *taskpb.ResizePtyRequest) (*emptypb.Empty, error) {
-	return ask[emptypb.Empty](ctx, c, "ResizePty", q)
+func (c client) ResizePty(ctx context.Context, q *taskpb.ResizePtyRequest) (*taskpb.Empty, error) {
+	return ask[taskpb.Empty](ctx, c, "ResizePty", q)
 }
 
-func (c client) CloseIO(ctx context.Context, q *taskpb.CloseIORequest) (*emptypb.Empty, error) {
-	return ask[emptypb.Empty](ctx, c, "CloseIO", q)
+func (c client) CloseIO(ctx context.Context, q *taskpb.CloseIORequest) (*taskpb.Empty, error) {
+	return ask[taskpb.Empty](ctx, c, "CloseIO", q)
 }
 
-func (c client) Update(ctx context.Context, q *taskpb.UpdateTaskRequest) (*emptypb.Empty, error) {
-	return ask[emptypb.Empty](ctx, c, "Update", q)
+func (c client) Update(ctx context.Context, q *taskpb.UpdateTaskRequest) (*taskpb.Empty, error) {
+	return ask[taskpb.Empty](ctx, c, "Update", q)
 }
 
 func (c client) Wait(ctx context.Context, q *taskpb.ProcessRequest) (*taskpb.WaitResponse, error) {
@@ -90,6 +91,6 @@ func (c client) Connect(ctx context.Context, q *taskpb.ProcessRequest) (*taskpb.
 	return ask[taskpb.ConnectResponse](ctx, c, "Connect", q)
 }
 
-func (c client) Shutdown(ctx context.Context, q *taskpb.ShutdownRequest) (*emptypb.Empty, error) {
-	return ask[emptypb.Empty](ctx, c, "Shutdown", q)
+func (c client) Shutdown(ctx context.Context, q *taskpb.ShutdownRequest) (*taskpb.Empty, error) {
+	return ask[taskpb.Empty](ctx, c, "Shutdown", q)
 }

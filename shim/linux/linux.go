@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"sync"
 
 	"github.com/hachi-run/hachi/shim/taskpb"
@@ -27,6 +28,8 @@ type Service struct {
 type Options struct {
 	// Binary is hachi-linux.
 	Binary string
+	// Start starts it; wait returns its exit code, or 128 and the number of the signal that ended it.
+	Start func(*exec.Cmd) (wait func() int, err error)
 	// Namespace is containerd's, and Events its socket that takes events.
 	Namespace, Events string
 	// Debug has the process log every call.
@@ -45,7 +48,7 @@ type Hooks struct {
 	Steer func(ctx context.Context, id string, annotations map[string]string, pid int) (end func(), err error)
 }
 
-// New starts the process. The server must reap children for containerd's reaper.
+// New starts the process.
 func New(o Options) (*Service, error) {
 	p, conn, err := start(o)
 	if err != nil {

@@ -10,9 +10,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/containerd/containerd/v2/pkg/namespaces"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/errdefs/pkg/errgrpc"
 
 	"github.com/hachi-run/hachi/internal/testenv"
 	"github.com/hachi-run/hachi/internal/testenv/leak"
@@ -27,10 +25,11 @@ const patience = 10 * time.Second
 func start(t *testing.T) (s *linux.Service, died <-chan error) {
 	t.Helper()
 	testenv.NeedRoot(t)
-	t.Cleanup(reap.Start())
+	reaper := reap.New()
+	t.Cleanup(reaper.Close)
 	deaths := make(chan error, 1)
 	s, err := linux.New(linux.Options{
-		Binary:    filepath.Join(testenv.Bin(t), "hachi-linux"),
+		Binary: filepath.Join(testenv.Bin(t), "hachi-linux"), Start: reaper.Start,
 		Namespace: "linuxtest", Events: filepath.Join(t.TempDir(), "nobody"), Died: func(err error) { deaths <- err },
 	})
 	if err != nil {
@@ -47,8 +46,8 @@ func end(t *testing.T, s *linux.Service) error {
 
 // ask asks for a container that nobody has created.
 func ask(t *testing.T, s *linux.Service) error {
-	_, err := s.State(namespaces.WithNamespace(t.Context(), "linuxtest"), &taskpb.ProcessRequest{Id: "none"})
-	return errgrpc.ToNative(err)
+	_, err := s.State(t.Context(), &taskpb.ProcessRequest{Id: "none"})
+	return err
 }
 
 func children() []leak.Process {
@@ -97,7 +96,9 @@ func TestDeathOfTheServiceIsTold(t *testing.T) {
 }
 
 func TestServiceThatIsNotThere(t *testing.T) {
-	_, err := linux.New(linux.Options{Binary: filepath.Join(t.TempDir(), "hachi-linux")})
+	reaper := reap.New()
+	defer reaper.Close()
+	_, err := linux.New(linux.Options{Binary: filepath.Join(t.TempDir(), "hachi-linux"), Start: reaper.Start})
 	if err == nil || !strings.Contains(err.Error(), "no such file") || !strings.Contains(err.Error(), "install all programs") {
 		t.Errorf("got %v", err)
 	}

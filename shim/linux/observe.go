@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"log/slog"
 
-	tasktypes "github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/typeurl/v2"
 
 	"github.com/hachi-run/hachi/shim/bundle"
@@ -106,7 +105,7 @@ func (s *Service) Delete(ctx context.Context, r *taskpb.ProcessRequest) (*taskpb
 // over tells whether runc will delete the container, rather than refuse it because it runs.
 func (s *Service) over(ctx context.Context, id string) bool {
 	st, err := s.client.State(ctx, &taskpb.ProcessRequest{Id: id})
-	return err == nil && (st.Status == tasktypes.Status_STOPPED || st.Status == tasktypes.Status_CREATED)
+	return err == nil && (st.Status == taskpb.Status_STOPPED || st.Status == taskpb.Status_CREATED)
 }
 
 // Stats are the cgroup's metrics and the container's traffic.
@@ -121,8 +120,10 @@ func (s *Service) Stats(ctx context.Context, r *taskpb.ProcessRequest) (*taskpb.
 		return nil, fmt.Errorf("metrics of container %s: %w", r.Id, err)
 	}
 	o.AddTo(metrics)
-	if reply.Stats, err = typeurl.MarshalAnyToProto(metrics); err != nil {
+	body, err := typeurl.MarshalAny(metrics)
+	if err != nil {
 		return nil, fmt.Errorf("metrics of container %s: %w", r.Id, err)
 	}
+	reply.Stats = &taskpb.Any{TypeUrl: body.GetTypeUrl(), Value: body.GetValue()}
 	return reply, nil
 }

@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"sync/atomic"
 
-	"github.com/containerd/containerd/v2/pkg/sys/reaper"
 	"golang.org/x/sys/unix"
 )
 
@@ -42,7 +41,7 @@ func start(o Options) (*process, net.Conn, error) {
 	cmd.Stderr, cmd.ExtraFiles = os.Stderr, []*os.File{theirs}
 	// As containerd starts its own shims of runc; the server's one processor is too few for them.
 	cmd.Env = append(os.Environ(), "GOMAXPROCS=4")
-	exits, err := reaper.Default.Start(cmd)
+	wait, err := o.Start(cmd)
 	if err != nil {
 		conn.Close()
 		return nil, nil, err
@@ -50,12 +49,7 @@ func start(o Options) (*process, net.Conn, error) {
 	p := &process{cmd: cmd, done: make(chan struct{})}
 	go func() {
 		defer close(p.done)
-		status, err := reaper.Default.Wait(cmd, exits)
-		_ = cmd.Process.Release() // Go keeps the descriptor of a process that others have reaped
-		switch {
-		case err != nil:
-			p.err = fmt.Errorf("%s: %w", o.Binary, err)
-		case status != 0 || !p.dismissed.Load():
+		if status := wait(); status != 0 || !p.dismissed.Load() {
 			p.err = fmt.Errorf("%s ended with status %d", o.Binary, status)
 		}
 		if !p.dismissed.Load() {

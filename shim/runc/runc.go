@@ -19,14 +19,14 @@ import (
 	"github.com/containerd/containerd/v2/pkg/shim"
 	"github.com/containerd/containerd/v2/pkg/shutdown"
 	"github.com/containerd/ttrpc"
+	"github.com/containerd/typeurl/v2"
 	"golang.org/x/sys/unix"
 	"google.golang.org/protobuf/proto"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
-	"github.com/hachi-run/hachi/shim/call"
 	"github.com/hachi-run/hachi/shim/event"
-	"github.com/hachi-run/hachi/shim/reap"
+	"github.com/hachi-run/hachi/shim/taskpb"
 )
 
 // flushTimeout bounds the wait for a containerd that does not take the last events.
@@ -42,14 +42,14 @@ func Serve(ctx context.Context, conn net.Conn, namespace, address string) error 
 	// Whatever is sent to the pod's processes, the server alone says when to end. Ignored signals would stay ignored in
 	// the containers.
 	signal.Notify(make(chan os.Signal, 1), unix.SIGPIPE, unix.SIGTERM, unix.SIGINT, unix.SIGHUP)
-	defer reap.Start()()
+	defer reap()()
 	queue := event.New(address, namespace)
 	ctx, sd := shutdown.WithShutdown(namespaces.WithNamespace(ctx, namespace))
 	inner, err := runc.NewTaskService(ctx, publisher{queue}, sd)
 	if err != nil {
 		return fmt.Errorf("start runc's service: %w", err)
 	}
-	s, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(call.Intercept))
+	s, err := ttrpc.NewServer(ttrpc.WithUnaryServerInterceptor(intercept))
 	if err != nil {
 		return fmt.Errorf("serve: %w", err)
 	}
@@ -84,7 +84,11 @@ func (s service) Shutdown(context.Context, *task.ShutdownRequest) (*emptypb.Empt
 type publisher struct{ *event.Queue }
 
 func (p publisher) Publish(_ context.Context, topic string, event events.Event) error {
-	return p.Send(topic, event)
+	body, err := typeurl.MarshalAny(event)
+	if err != nil {
+		return fmt.Errorf("publish %s: %w", topic, err)
+	}
+	return p.Send(topic, &taskpb.Any{TypeUrl: body.GetTypeUrl(), Value: body.GetValue()})
 }
 
 func (publisher) Close() error { return nil }
@@ -94,7 +98,7 @@ var _ shim.Publisher = publisher{}
 // Remove cleans up after a container whose server died, with the bundle as working directory, and returns the
 // DeleteResponse that containerd wants of it.
 func Remove(ctx context.Context, namespace, id string) ([]byte, error) {
-	defer reap.Start()()
+	defer reap()()
 	status, err := manager.NewShimManager("io.containerd.hachi.v1").Stop(namespaces.WithNamespace(ctx, namespace), id)
 	if err != nil {
 		return nil, fmt.Errorf("delete container %s: %w", id, err)

@@ -6,8 +6,9 @@ import (
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	"google.golang.org/protobuf/proto"
-	"google.golang.org/protobuf/types/known/anypb"
 	cri "k8s.io/cri-api/pkg/apis/runtime/v1"
+
+	"github.com/hachi-run/hachi/shim/taskpb"
 )
 
 func TestParseConfigReadsWhatCRIWrites(t *testing.T) {
@@ -23,7 +24,7 @@ func TestParseConfigReadsWhatCRIWrites(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := ParseConfig(&anypb.Any{TypeUrl: configURL, Value: body})
+	got, err := ParseConfig(&taskpb.Any{TypeUrl: configURL, Value: body})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +35,7 @@ func TestParseConfigReadsWhatCRIWrites(t *testing.T) {
 }
 
 func TestParseConfigRefusesOtherOptions(t *testing.T) {
-	for name, o := range map[string]*anypb.Any{
+	for name, o := range map[string]*taskpb.Any{
 		"another type": {TypeUrl: "containerd.runc.v1.Options"},
 		"truncated":    {TypeUrl: configURL, Value: []byte{8<<3 | 2, 5, 1}},
 	} {
@@ -51,7 +52,7 @@ func FuzzParseConfig(f *testing.F) {
 	seed, _ := proto.Marshal(&cri.PodSandboxConfig{Hostname: "h", Linux: &cri.LinuxPodSandboxConfig{Sysctls: map[string]string{"a": "b"}}})
 	f.Add(seed)
 	f.Fuzz(func(t *testing.T, body []byte) {
-		got, err := ParseConfig(&anypb.Any{TypeUrl: configURL, Value: body})
+		got, err := ParseConfig(&taskpb.Any{TypeUrl: configURL, Value: body})
 		var want cri.PodSandboxConfig
 		if proto.Unmarshal(body, &want) != nil || err != nil {
 			return

@@ -9,13 +9,12 @@ import (
 	"strings"
 	"syscall"
 
-	"github.com/containerd/containerd/v2/pkg/sys/reaper"
-
 	"github.com/hachi-run/hachi/bpf/observe"
 	"github.com/hachi-run/hachi/runtime/cgroup"
 	"github.com/hachi-run/hachi/shim/linux"
 	"github.com/hachi-run/hachi/shim/meter"
 	"github.com/hachi-run/hachi/shim/pod"
+	"github.com/hachi-run/hachi/shim/reap"
 )
 
 // Words that make this program do one thing for the accounts and end. Both need memory that would stay with a server.
@@ -30,32 +29,30 @@ const (
 const Unsupported = 69
 
 // openMeter makes the pod's meter.
-func openMeter(namespace string) (*meter.Meter, error) {
+func openMeter(namespace string, r *reap.Reaper) (*meter.Meter, error) {
 	return meter.New(meter.Options{
 		Namespace: namespace,
-		BPF:       observe.Options{Loader: func(ctx context.Context) error { return self(ctx, LoadCommand) }},
-		Collect:   func(ctx context.Context) error { return self(ctx, CollectCommand) },
+		BPF:       observe.Options{Loader: func(ctx context.Context) error { return self(ctx, r, LoadCommand) }},
+		Collect:   func(ctx context.Context) error { return self(ctx, r, CollectCommand) },
 	})
 }
 
 // self runs this program with one word.
-func self(ctx context.Context, word string) error {
+func self(ctx context.Context, r *reap.Reaper, word string) error {
 	cmd := exec.Command("/proc/self/exe", word)
 	cmd.Env = []string{}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	var said bytes.Buffer
 	cmd.Stderr = &said
-	exits, err := reaper.Default.Start(cmd)
+	wait, err := r.Start(cmd)
 	if err != nil {
 		return fmt.Errorf("hachi-shim %s: %w", word, err)
 	}
 	stop := context.AfterFunc(ctx, func() { _ = cmd.Process.Kill() })
-	status, err := reaper.Default.Wait(cmd, exits)
+	status := wait()
 	stop()
 	why := errors.New(strings.TrimPrefix(strings.TrimSpace(said.String()), "hachi-shim: "))
 	switch {
-	case err != nil:
-		return fmt.Errorf("hachi-shim %s: %w", word, err)
 	case ctx.Err() != nil:
 		return fmt.Errorf("hachi-shim %s: %w", word, context.Cause(ctx))
 	case status == Unsupported:

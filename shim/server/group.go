@@ -3,16 +3,19 @@ package server
 import (
 	"os/exec"
 
-	"github.com/containerd/containerd/v2/pkg/sys/reaper"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/hachi-run/hachi/runtime/cgroup"
 	"github.com/hachi-run/hachi/runtime/engine"
 	"github.com/hachi-run/hachi/shim/pod"
+	"github.com/hachi-run/hachi/shim/reap"
 )
 
 // groups makes cgroups whose processes the server's reaper collects.
-type groups struct{ *cgroup.Manager }
+type groups struct {
+	*cgroup.Manager
+	reaper *reap.Reaper
+}
 
 // Create implements pod.Groups.
 func (g groups) Create(path string, r *specs.LinuxResources) (pod.Group, error) {
@@ -20,7 +23,7 @@ func (g groups) Create(path string, r *specs.LinuxResources) (pod.Group, error) 
 	if err != nil {
 		return nil, err
 	}
-	return group{made}, nil
+	return group{made, g.reaper}, nil
 }
 
 // usage reads the metrics of a cgroup that is somebody else's.
@@ -35,36 +38,24 @@ func (g groups) usage(path string) (any, error) {
 // start starts a child outside of any group. It dies with the server.
 func (g groups) start(cmd *exec.Cmd) (wait func() int, err error) {
 	err = g.Spawn(cmd, func(cmd *exec.Cmd) (err error) {
-		wait, err = reaped(cmd)
+		wait, err = g.reaper.Start(cmd)
 		return err
 	})
 	return wait, err
 }
 
-type group struct{ *cgroup.Group }
+type group struct {
+	*cgroup.Group
+	reaper *reap.Reaper
+}
 
 // Starter implements pod.Group.
 func (g group) Starter() engine.Starter {
 	return func(cmd *exec.Cmd) (wait func() int, err error) {
 		err = g.Spawn(cmd, func(cmd *exec.Cmd) (err error) {
-			wait, err = reaped(cmd)
+			wait, err = g.reaper.Start(cmd)
 			return err
 		})
 		return wait, err
 	}
-}
-
-// reaped starts a child that the server's reaper collects.
-func reaped(cmd *exec.Cmd) (func() int, error) {
-	exits, err := reaper.Default.Start(cmd)
-	if err != nil {
-		return nil, err
-	}
-	return func() int {
-		status, err := reaper.Default.Wait(cmd, exits)
-		if err != nil {
-			return 255 // the reaper ended first, with the server
-		}
-		return status
-	}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"github.com/hachi-run/hachi/shim/linux"
+	"github.com/hachi-run/hachi/shim/reap"
 	"github.com/hachi-run/hachi/shim/task"
 )
 
@@ -19,13 +20,13 @@ type linuxContainers struct {
 
 // open starts the service. A service that dies ends the server, and containerd deletes what is left of the pod, as if
 // the server had died.
-func (l *linuxContainers) open(o Options, end func()) (task.Service, error) {
+func (l *linuxContainers) open(o Options, r *reap.Reaper, end func()) (task.Service, error) {
 	bin, err := Sibling("hachi-linux")
 	if err != nil {
 		return nil, err
 	}
 	s, err := linux.New(linux.Options{
-		Binary: bin, Namespace: o.Namespace, Events: o.TTRPCAddress, Debug: o.Debug, Hooks: l.hooks,
+		Binary: bin, Start: r.Start, Namespace: o.Namespace, Events: o.TTRPCAddress, Debug: o.Debug, Hooks: l.hooks,
 		Died: func(err error) {
 			slog.Error("the service of Linux containers is gone, and the pod with it", "error", err)
 			end()

@@ -13,7 +13,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/containerd/ttrpc"
 	"golang.org/x/sys/unix"
 
 	"github.com/hachi-run/hachi/runtime/artifact/store"
@@ -28,6 +27,7 @@ import (
 	"github.com/hachi-run/hachi/shim/reap"
 	"github.com/hachi-run/hachi/shim/sandbox"
 	"github.com/hachi-run/hachi/shim/task"
+	"github.com/hachi-run/hachi/shim/ttrpc"
 )
 
 const (
@@ -35,6 +35,8 @@ const (
 	artifacts = "/var/lib/hachi/artifacts"
 	// flushTimeout bounds the wait for a containerd that does not take its last events.
 	flushTimeout = 5 * time.Second
+	// drainTimeout bounds the wait for calls that are under way, such as Wait.
+	drainTimeout = 500 * time.Millisecond
 )
 
 // Options say which pod is served.
@@ -61,7 +63,8 @@ func Run(ctx context.Context, o Options) error {
 	ctx, end := signal.NotifyContext(ctx, unix.SIGTERM, unix.SIGINT)
 	defer end()
 	signal.Ignore(unix.SIGPIPE)
-	defer reap.Start()()
+	reaper := reap.New()
+	defer reaper.Close()
 
 	manager, err := cgroup.Open(cgroup.Options{Thread: jail.StripThread})
 	if err != nil {
@@ -69,7 +72,7 @@ func Run(ctx context.Context, o Options) error {
 	}
 	defer manager.Close()
 	manager.Warm()
-	groups := groups{manager}
+	groups := groups{manager, reaper}
 	st, err := store.Open(store.Options{Dir: artifacts, Compile: engine.Compiler(bin, groups.start)})
 	if err != nil {
 		return err
@@ -80,7 +83,7 @@ func Run(ctx context.Context, o Options) error {
 	if err := images.Warm(); err != nil {
 		slog.Warn("cannot connect to containerd ahead of time", "error", err)
 	}
-	accounts, err := openMeter(o.Namespace)
+	accounts, err := openMeter(o.Namespace, reaper)
 	if err != nil {
 		return err
 	}
@@ -102,15 +105,11 @@ func Run(ctx context.Context, o Options) error {
 	containers := &linuxContainers{hooks: linux.Hooks{Observer: linuxObserver{accounts, manager}, Steer: steers.linux}}
 	router := task.New(task.Options{
 		Pod: p, Images: images, Events: events, Sandbox: box, PIDs: pids, Namespace: o.Namespace, Shutdown: bow,
-		Linux: func() (task.Service, error) { return containers.open(o, end) },
+		Linux: func() (task.Service, error) { return containers.open(o, reaper, end) },
 	})
 	trim := newTrimmer()
 	defer trim.close()
-	calls := &pending{}
-	s, err := ttrpc.NewServer(ttrpc.WithServerHandshaker(ttrpc.UnixSocketRequireSameUser()), ttrpc.WithUnaryServerInterceptor(calls.intercept(trim.intercept)))
-	if err != nil {
-		return fmt.Errorf("serve: %w", err)
-	}
+	s := ttrpc.NewServer(trim.intercept)
 	router.Register(s)
 	task.NewSandbox(box, groups.usage, bow).Register(s)
 	served := make(chan error, 1)
@@ -127,8 +126,8 @@ func Run(ctx context.Context, o Options) error {
 	// In order: no containers, no calls, no events left unsent.
 	router.Close()
 	box.Close()
-	calls.drain()
-	_ = s.Close() // its error is the listener's, which Serve closes too
+	s.Drain(drainTimeout)
+	_ = s.Close() // all that it could not close is closed by now
 	flush, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
 	return errors.Join(err, containers.close(flush), events.Close(flush))

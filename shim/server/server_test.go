@@ -17,6 +17,7 @@ import (
 
 	taskv2 "github.com/containerd/containerd/api/runtime/task/v2"
 	taskAPI "github.com/containerd/containerd/api/runtime/task/v3"
+	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/errdefs/pkg/errgrpc"
 	"github.com/containerd/ttrpc"
@@ -87,7 +88,8 @@ func (s *server) run(t *testing.T, id string) int {
 	t.Helper()
 	b, mounts := podtest.Bundle(t, podtest.Spec(id, "ready"))
 	out := "file://" + filepath.Join(b.Path, "out")
-	reply, err := s.task().Create(t.Context(), &taskAPI.CreateTaskRequest{ID: id, Bundle: b.Path, Rootfs: mounts, Stdout: out})
+	root := []*types.Mount{{Type: mounts[0].Type, Source: mounts[0].Source, Options: mounts[0].Options}}
+	reply, err := s.task().Create(t.Context(), &taskAPI.CreateTaskRequest{ID: id, Bundle: b.Path, Rootfs: root, Stdout: out})
 	if err == nil {
 		_, err = s.task().Start(t.Context(), &taskAPI.StartRequest{ID: id})
 	}

@@ -1,15 +1,13 @@
 package server
 
 import (
-	"context"
 	"runtime/debug"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/containerd/ttrpc"
-
 	"github.com/hachi-run/hachi/shim/call"
+	"github.com/hachi-run/hachi/shim/ttrpc"
 )
 
 const (
@@ -44,16 +42,16 @@ func newTrimmer() *trimmer {
 	return t
 }
 
-// intercept is call.Intercept, and notes the calls that make a burst. Those that containerd makes every second are
+// intercept is call.Guard, and notes the calls that make a burst. Those that containerd makes every second are
 // not among them.
-func (t *trimmer) intercept(ctx context.Context, decode ttrpc.Unmarshaler, info *ttrpc.UnaryServerInfo, method ttrpc.Method) (any, error) {
+func (t *trimmer) intercept(method string, do func() (ttrpc.Message, error)) (ttrpc.Message, error) {
 	for _, name := range []string{"/Create", "/Start", "/Exec", "/Delete"} {
-		if strings.HasSuffix(info.FullMethod, name) {
+		if strings.HasSuffix(method, name) {
 			t.begin()
 			defer t.end()
 		}
 	}
-	return call.Intercept(ctx, decode, info, method)
+	return call.Guard(method, do)
 }
 
 func (t *trimmer) begin() {

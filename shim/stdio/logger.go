@@ -108,7 +108,7 @@ func (l *logger) close() {
 	}
 	kill := time.AfterFunc(loggerWait, func() { _ = l.cmd.Process.Kill() })
 	defer kill.Stop()
-	_ = l.cmd.Wait() // the shim's reaper may be first; either way it is over
+	_ = l.cmd.Wait() // whatever it thinks of it: it is over
 }
 
 func closeFiles(files []*os.File) {

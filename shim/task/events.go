@@ -5,29 +5,36 @@ import (
 	"log/slog"
 	"sync"
 
-	events "github.com/containerd/containerd/api/events"
 	"github.com/containerd/errdefs"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hachi-run/hachi/shim/pod"
+	"github.com/hachi-run/hachi/shim/taskpb"
 )
 
 // Events takes a pod's events and delivers them in order.
 type Events interface {
-	Send(topic string, event any) error
+	Send(topic string, event *taskpb.Any) error
 }
 
-// The topics of the task events (containerd's core/runtime/events.go).
-const (
-	topicCreate      = "/tasks/create"
-	topicStart       = "/tasks/start"
-	topicOOM         = "/tasks/oom"
-	topicExit        = "/tasks/exit"
-	topicDelete      = "/tasks/delete"
-	topicExecAdded   = "/tasks/exec-added"
-	topicExecStarted = "/tasks/exec-started"
-	topicPaused      = "/tasks/paused"
-	topicResumed     = "/tasks/resumed"
+// event is the message of a task event.
+type event interface {
+	MarshalVT() ([]byte, error)
+}
+
+// topic is where an event is published, and its message's name.
+type topic struct{ path, message string }
+
+// The task events (containerd's core/runtime/events.go and api/events/task.proto).
+var (
+	topicCreate      = topic{"/tasks/create", "containerd.events.TaskCreate"}
+	topicStart       = topic{"/tasks/start", "containerd.events.TaskStart"}
+	topicOOM         = topic{"/tasks/oom", "containerd.events.TaskOOM"}
+	topicExit        = topic{"/tasks/exit", "containerd.events.TaskExit"}
+	topicDelete      = topic{"/tasks/delete", "containerd.events.TaskDelete"}
+	topicExecAdded   = topic{"/tasks/exec-added", "containerd.events.TaskExecAdded"}
+	topicExecStarted = topic{"/tasks/exec-started", "containerd.events.TaskExecStarted"}
+	topicPaused      = topic{"/tasks/paused", "containerd.events.TaskPaused"}
+	topicResumed     = topic{"/tasks/resumed", "containerd.events.TaskResumed"}
 )
 
 // life keeps the events of one process in order: its exit is told after its start and before its end is
@@ -38,21 +45,25 @@ type life struct {
 	told       chan struct{} // closed when the exit is queued, or there will be none
 }
 
-func (s *wasm) send(topic string, event any) {
-	if err := s.events.Send(topic, event); err != nil {
-		slog.Error("event was lost", "topic", topic, "error", err)
+func (s *wasm) send(t topic, e event) {
+	body, err := taskpb.Pack(t.message, e)
+	if err == nil {
+		err = s.events.Send(t.path, body)
+	}
+	if err != nil {
+		slog.Error("event was lost", "topic", t.path, "error", err)
 	}
 }
 
 // follow sends the event of a new process of c, and tells its exit when that comes.
-func (s *wasm) follow(c *pod.Container, p *pod.Process, topic string, event any) {
+func (s *wasm) follow(c *pod.Container, p *pod.Process, t topic, e event) {
 	l := &life{container: c, told: make(chan struct{})}
 	l.Lock()
 	defer l.Unlock()
 	s.mu.Lock()
 	s.lives[p] = l
 	s.mu.Unlock()
-	s.send(topic, event)
+	s.send(t, e)
 	s.following.Go(func() {
 		defer close(l.told)
 		<-p.Done()
@@ -74,9 +85,9 @@ func (s *wasm) tell(l *life, p *pod.Process) {
 		return // an exec that never ran
 	}
 	if x.OOM {
-		s.send(topicOOM, &events.TaskOOM{ContainerID: id})
+		s.send(topicOOM, &taskpb.TaskOOM{ContainerId: id})
 	}
-	s.send(topicExit, &events.TaskExit{ContainerID: id, ID: name, Pid: uint32(p.Pid()), ExitStatus: x.Code, ExitedAt: timestamppb.New(x.At)})
+	s.send(topicExit, &taskpb.TaskExit{ContainerId: id, Id: name, Pid: uint32(p.Pid()), ExitStatus: x.Code, ExitedAt: taskpb.Time(x.At)})
 }
 
 // awaitExecs waits until the exits of all execs of c that ever ran are told. They have ended before c did.

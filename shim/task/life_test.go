@@ -10,11 +10,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
 	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/hachi-run/hachi/shim/pod/podtest"
 	"github.com/hachi-run/hachi/shim/sandbox"
@@ -43,12 +41,21 @@ func newService(t *testing.T) *service {
 	return s
 }
 
+// rootfs is a root file system as a request names it.
+func rootfs(mounts []specs.Mount) []*taskpb.Mount {
+	var out []*taskpb.Mount
+	for _, m := range mounts {
+		out = append(out, &taskpb.Mount{Type: m.Type, Source: m.Source, Target: m.Destination, Options: m.Options})
+	}
+	return out
+}
+
 // create makes a container and returns where its output goes.
 func (s *service) create(t *testing.T, id string, args ...string) string {
 	t.Helper()
 	b, mounts := podtest.Bundle(t, podtest.Spec(id, args...))
 	out := "file://" + filepath.Join(b.Path, "out")
-	reply, err := s.Create(t.Context(), &taskpb.CreateTaskRequest{Id: id, Bundle: b.Path, Rootfs: mounts, Stdout: out})
+	reply, err := s.Create(t.Context(), &taskpb.CreateTaskRequest{Id: id, Bundle: b.Path, Rootfs: rootfs(mounts), Stdout: out})
 	if err != nil || reply.Pid == 0 {
 		t.Fatalf("create: %v, %v", reply, err)
 	}
@@ -69,7 +76,7 @@ func (s *service) exec(t *testing.T, id, exec string, args ...string) string {
 		t.Fatal(err)
 	}
 	out := "file://" + filepath.Join(t.TempDir(), "out")
-	if _, err := s.Exec(t.Context(), &taskpb.ExecProcessRequest{Id: id, ExecId: exec, Stdout: out, Spec: &anypb.Any{Value: raw}}); err != nil {
+	if _, err := s.Exec(t.Context(), &taskpb.ExecProcessRequest{Id: id, ExecId: exec, Stdout: out, Spec: &taskpb.Any{Value: raw}}); err != nil {
 		t.Fatal(err)
 	}
 	return out
@@ -125,7 +132,7 @@ func TestEventsComeInOrder(t *testing.T) {
 	// Delete's answer comes after the exit is told, so nothing is waited for here.
 	got := s.Lines()
 	want := []string{"create a", "start a", "exec-added a e", "exec-added a never", "exec-started a e", "paused a", "resumed a", "exit a e", "exit a", "delete a"}
-	if diff := cmp.Diff(want, got); diff != "" || reply.ExitStatus != 137 || reply.Pid == 0 || reply.ExitedAt.AsTime().IsZero() {
+	if diff := cmp.Diff(want, got); diff != "" || reply.ExitStatus != 137 || reply.Pid == 0 || reply.ExitedAt.GetSeconds() == 0 {
 		t.Errorf("%s\nreply %v", diff, reply)
 	}
 	if _, err := s.Delete(t.Context(), &taskpb.ProcessRequest{Id: "a"}); !errdefs.IsNotFound(err) {
@@ -193,7 +200,7 @@ func TestWaitEndsWhateverBecomesOfAnExec(t *testing.T) {
 	case <-time.After(50 * time.Millisecond):
 	}
 	state, err := s.State(t.Context(), &taskpb.ProcessRequest{Id: "a", ExecId: "e"})
-	if err != nil || state.Status != task.Status_CREATED || state.ExecId != "e" {
+	if err != nil || state.Status != taskpb.Status_CREATED || state.ExecId != "e" {
 		t.Errorf("state %v, %v", state, err)
 	}
 	s.delete(t, "a", "e")
@@ -216,7 +223,7 @@ func TestStateAfterTheEnd(t *testing.T) {
 	s.start(t, "a", "")
 	s.wait(t, "a", "")
 	state, err := s.State(t.Context(), &taskpb.ProcessRequest{Id: "a"})
-	if err != nil || state.Status != task.Status_STOPPED || state.ExitStatus != 9 || state.ExitedAt.AsTime().Before(time.Now().Add(-time.Minute)) {
+	if err != nil || state.Status != taskpb.Status_STOPPED || state.ExitStatus != 9 || time.Since(time.Unix(state.ExitedAt.GetSeconds(), 0)) > time.Minute {
 		t.Errorf("state %v, %v", state, err)
 	}
 	pids, err := s.Pids(t.Context(), &taskpb.ProcessRequest{Id: "a"})
@@ -253,7 +260,7 @@ func TestShutdownWaitsForTheLast(t *testing.T) {
 		t.Fatal("the empty server stays")
 	}
 	b, mounts := podtest.Bundle(t, podtest.Spec("b", "ready"))
-	if _, err := s.Create(t.Context(), &taskpb.CreateTaskRequest{Id: "b", Bundle: b.Path, Rootfs: mounts}); !errdefs.IsUnavailable(err) {
+	if _, err := s.Create(t.Context(), &taskpb.CreateTaskRequest{Id: "b", Bundle: b.Path, Rootfs: rootfs(mounts)}); !errdefs.IsUnavailable(err) {
 		t.Errorf("create after shutdown: %v", err)
 	}
 }
@@ -268,7 +275,7 @@ func TestDeleteOfAFailedCreate(t *testing.T) {
 	}
 	created := make(chan error, 1)
 	go func() { // nobody reads the fifo, so this takes seconds
-		created <- second(s.Create(context.Background(), &taskpb.CreateTaskRequest{Id: "a", Bundle: b.Path, Rootfs: mounts, Stdout: fifo}))
+		created <- second(s.Create(context.Background(), &taskpb.CreateTaskRequest{Id: "a", Bundle: b.Path, Rootfs: rootfs(mounts), Stdout: fifo}))
 	}()
 	for len(podtest.Cgroups(podtest.Parent+"/a")) == 0 {
 		time.Sleep(time.Millisecond)

@@ -3,10 +3,8 @@ package task
 import (
 	"context"
 
-	"github.com/containerd/ttrpc"
-	"google.golang.org/protobuf/types/known/emptypb"
-
 	"github.com/hachi-run/hachi/shim/taskpb"
+	"github.com/hachi-run/hachi/shim/ttrpc"
 )
 
 // Service is a task service, one for each kind of container.
@@ -16,41 +14,31 @@ type Service interface {
 	Start(context.Context, *taskpb.ProcessRequest) (*taskpb.PidResponse, error)
 	Delete(context.Context, *taskpb.ProcessRequest) (*taskpb.DeleteResponse, error)
 	Pids(context.Context, *taskpb.ProcessRequest) (*taskpb.PidsResponse, error)
-	Pause(context.Context, *taskpb.ProcessRequest) (*emptypb.Empty, error)
-	Resume(context.Context, *taskpb.ProcessRequest) (*emptypb.Empty, error)
-	Checkpoint(context.Context, *taskpb.CheckpointTaskRequest) (*emptypb.Empty, error)
-	Kill(context.Context, *taskpb.KillRequest) (*emptypb.Empty, error)
-	Exec(context.Context, *taskpb.ExecProcessRequest) (*emptypb.Empty, error)
-	ResizePty(context.Context, *taskpb.ResizePtyRequest) (*emptypb.Empty, error)
-	CloseIO(context.Context, *taskpb.CloseIORequest) (*emptypb.Empty, error)
-	Update(context.Context, *taskpb.UpdateTaskRequest) (*emptypb.Empty, error)
+	Pause(context.Context, *taskpb.ProcessRequest) (*taskpb.Empty, error)
+	Resume(context.Context, *taskpb.ProcessRequest) (*taskpb.Empty, error)
+	Checkpoint(context.Context, *taskpb.CheckpointTaskRequest) (*taskpb.Empty, error)
+	Kill(context.Context, *taskpb.KillRequest) (*taskpb.Empty, error)
+	Exec(context.Context, *taskpb.ExecProcessRequest) (*taskpb.Empty, error)
+	ResizePty(context.Context, *taskpb.ResizePtyRequest) (*taskpb.Empty, error)
+	CloseIO(context.Context, *taskpb.CloseIORequest) (*taskpb.Empty, error)
+	Update(context.Context, *taskpb.UpdateTaskRequest) (*taskpb.Empty, error)
 	Wait(context.Context, *taskpb.ProcessRequest) (*taskpb.WaitResponse, error)
 	Stats(context.Context, *taskpb.ProcessRequest) (*taskpb.StatsResponse, error)
 	Connect(context.Context, *taskpb.ProcessRequest) (*taskpb.ConnectResponse, error)
-	Shutdown(context.Context, *taskpb.ShutdownRequest) (*emptypb.Empty, error)
+	Shutdown(context.Context, *taskpb.ShutdownRequest) (*taskpb.Empty, error)
 }
 
 // choose picks the service that holds a container.
 type choose func(id string) Service
 
 // method makes a ttrpc method of one of the service's: it finds the container's own service, and calls it.
-func method[Q any, R any, P interface {
+func method[Q any, R ttrpc.Message, P interface {
 	*Q
+	ttrpc.Message
 	GetId() string
 }](call func(Service, context.Context, P) (R, error)) func(choose) ttrpc.Method {
 	return func(of choose) ttrpc.Method {
-		return unary(func(ctx context.Context, q P) (R, error) { return call(of(q.GetId()), ctx, q) })
-	}
-}
-
-// unary makes a ttrpc method of a function.
-func unary[Q any, R any, P interface{ *Q }](call func(context.Context, P) (R, error)) ttrpc.Method {
-	return func(ctx context.Context, decode func(any) error) (any, error) {
-		q := P(new(Q))
-		if err := decode(q); err != nil {
-			return nil, err
-		}
-		return call(ctx, q)
+		return ttrpc.Unary(func(ctx context.Context, q P) (R, error) { return call(of(q.GetId()), ctx, q) })
 	}
 }
 
@@ -76,10 +64,10 @@ var methods = map[string]func(choose) ttrpc.Method{
 }
 
 // description is what a ttrpc server registers for a task service.
-func description(of choose) *ttrpc.ServiceDesc {
-	d := &ttrpc.ServiceDesc{Methods: make(map[string]ttrpc.Method, len(methods))}
+func description(of choose) ttrpc.Service {
+	d := make(ttrpc.Service, len(methods))
 	for name, bind := range methods {
-		d.Methods[name] = bind(of)
+		d[name] = bind(of)
 	}
 	return d
 }

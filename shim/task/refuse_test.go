@@ -7,7 +7,6 @@ import (
 
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"google.golang.org/protobuf/types/known/anypb"
 
 	"github.com/hachi-run/hachi/shim/pod/podtest"
 
@@ -48,7 +47,7 @@ func TestBadSpecsAreRefused(t *testing.T) {
 		spec := podtest.Spec("bad", "ready")
 		c.change(spec)
 		b, mounts := podtest.Bundle(t, spec)
-		_, err := s.Create(t.Context(), &taskpb.CreateTaskRequest{Id: "bad", Bundle: b.Path, Rootfs: mounts})
+		_, err := s.Create(t.Context(), &taskpb.CreateTaskRequest{Id: "bad", Bundle: b.Path, Rootfs: rootfs(mounts)})
 		if err == nil || errdefs.IsNotImplemented(err) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: got %v, want an error that says %q", name, err, c.says)
 		}
@@ -64,7 +63,7 @@ func TestBadSpecsAreRefused(t *testing.T) {
 func TestBadRequestsAreRefused(t *testing.T) {
 	s := newService(t)
 	s.create(t, "a", "ready")
-	broken := &anypb.Any{Value: []byte(`{"args":`)}
+	broken := &taskpb.Any{Value: []byte(`{"args":`)}
 	gone, invalid := errdefs.IsNotFound, errdefs.IsInvalidArgument
 	for name, c := range map[string]struct {
 		err error
@@ -95,5 +94,5 @@ func TestBadRequestsAreRefused(t *testing.T) {
 
 func again(t *testing.T, s *service) error {
 	b, mounts := podtest.Bundle(t, podtest.Spec("a", "ready"))
-	return second(s.Create(t.Context(), &taskpb.CreateTaskRequest{Id: "a", Bundle: b.Path, Rootfs: mounts}))
+	return second(s.Create(t.Context(), &taskpb.CreateTaskRequest{Id: "a", Bundle: b.Path, Rootfs: rootfs(mounts)}))
 }

@@ -12,25 +12,20 @@ import (
 	"log/slog"
 	"sync"
 
-	"github.com/containerd/containerd/api/types"
-	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/ttrpc"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/hachi-run/hachi/shim/bundle"
 	"github.com/hachi-run/hachi/shim/image"
 	"github.com/hachi-run/hachi/shim/pod"
 	"github.com/hachi-run/hachi/shim/sandbox"
 	"github.com/hachi-run/hachi/shim/taskpb"
+	"github.com/hachi-run/hachi/shim/ttrpc"
 )
 
 // Images finds out what a container's image is.
 type Images interface {
-	Look(id string, spec *specs.Spec, rootfs []*types.Mount) (*image.Look, error)
+	Look(id string, spec *specs.Spec, rootfs []specs.Mount) (*image.Look, error)
 }
 
 // Options are what the services need. All fields are required.
@@ -72,8 +67,8 @@ func New(o Options) *Router {
 // Register adds the task services to a server.
 func (r *Router) Register(s *ttrpc.Server) {
 	d := description(r.choose)
-	s.RegisterService("containerd.task.v3.Task", d)
-	s.RegisterService("containerd.task.v2.Task", d)
+	s.Register("containerd.task.v3.Task", d)
+	s.Register("containerd.task.v2.Task", d)
 }
 
 // choose sends a call to where its container is; the router itself stands before the Wasm containers.
@@ -99,7 +94,7 @@ func (r *Router) Create(ctx context.Context, q *taskpb.CreateTaskRequest) (*task
 	if b.Sandbox() {
 		return r.wasm.create(ctx, q, b, nil)
 	}
-	look, err := r.o.Images.Look(q.Id, b.Spec, q.Rootfs)
+	look, err := r.o.Images.Look(q.Id, b.Spec, mounts(q.Rootfs))
 	if err != nil {
 		return nil, err
 	}
@@ -180,7 +175,7 @@ func (r *Router) forget(id string) {
 }
 
 // Shutdown ends the server when nothing is left in the pod.
-func (r *Router) Shutdown(context.Context, *taskpb.ShutdownRequest) (*emptypb.Empty, error) {
+func (r *Router) Shutdown(context.Context, *taskpb.ShutdownRequest) (*taskpb.Empty, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.linuxIDs) == 0 && r.o.Pod.Empty() && !r.o.Sandbox.Alive() {
@@ -204,7 +199,7 @@ func (r *Router) Connect(ctx context.Context, q *taskpb.ProcessRequest) (*taskpb
 // Pids lists the processes of a container, or of the sandbox. containerd kills a server that names none.
 func (r *Router) Pids(ctx context.Context, q *taskpb.ProcessRequest) (*taskpb.PidsResponse, error) {
 	if st, err := r.o.Sandbox.Status(q.Id); err == nil {
-		return &taskpb.PidsResponse{Processes: []*task.ProcessInfo{{Pid: uint32(st.Pid)}}}, nil
+		return &taskpb.PidsResponse{Processes: []*taskpb.ProcessInfo{{Pid: uint32(st.Pid)}}}, nil
 	}
 	return r.wasm.Pids(ctx, q)
 }
@@ -219,13 +214,13 @@ type linuxContainers struct {
 func (l linuxContainers) Delete(ctx context.Context, q *taskpb.ProcessRequest) (*taskpb.DeleteResponse, error) {
 	reply, err := l.Service.Delete(ctx, q)
 	// NotFound is also the end of one whose Create has failed a moment ago.
-	if (err == nil || status.Code(err) == codes.NotFound) && q.ExecId == "" {
+	if (err == nil || errdefs.IsNotFound(err)) && q.ExecId == "" {
 		l.router.forget(q.Id)
 	}
 	return reply, err
 }
 
 // Shutdown is never runc's to answer: it would end the process.
-func (l linuxContainers) Shutdown(ctx context.Context, q *taskpb.ShutdownRequest) (*emptypb.Empty, error) {
+func (l linuxContainers) Shutdown(ctx context.Context, q *taskpb.ShutdownRequest) (*taskpb.Empty, error) {
 	return l.router.Shutdown(ctx, q)
 }

@@ -5,18 +5,15 @@ import (
 	"encoding/json"
 	"fmt"
 	"runtime"
+	"time"
 
-	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/ttrpc"
 	"github.com/containerd/typeurl/v2"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"google.golang.org/protobuf/types/known/anypb"
-	"google.golang.org/protobuf/types/known/emptypb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hachi-run/hachi/shim/sandbox"
 	"github.com/hachi-run/hachi/shim/taskpb"
+	"github.com/hachi-run/hachi/shim/ttrpc"
 )
 
 // Sandbox serves containerd's sandbox service.
@@ -34,22 +31,22 @@ func NewSandbox(s *sandbox.Sandbox, usage func(cgroup string) (any, error), shut
 
 // Register adds the sandbox service to a server.
 func (s *Sandbox) Register(server *ttrpc.Server) {
-	server.RegisterService("containerd.runtime.sandbox.v1.Sandbox", &ttrpc.ServiceDesc{Methods: map[string]ttrpc.Method{
-		"CreateSandbox":   unary(s.CreateSandbox),
-		"StartSandbox":    unary(s.StartSandbox),
-		"Platform":        unary(s.Platform),
-		"StopSandbox":     unary(s.StopSandbox),
-		"WaitSandbox":     unary(s.WaitSandbox),
-		"SandboxStatus":   unary(s.SandboxStatus),
-		"PingSandbox":     unary(s.PingSandbox),
-		"ShutdownSandbox": unary(s.ShutdownSandbox),
-		"SandboxMetrics":  unary(s.SandboxMetrics),
-		"UpdateSandbox":   unary(s.UpdateSandbox),
-	}})
+	server.Register("containerd.runtime.sandbox.v1.Sandbox", ttrpc.Service{
+		"CreateSandbox":   ttrpc.Unary(s.CreateSandbox),
+		"StartSandbox":    ttrpc.Unary(s.StartSandbox),
+		"Platform":        ttrpc.Unary(s.Platform),
+		"StopSandbox":     ttrpc.Unary(s.StopSandbox),
+		"WaitSandbox":     ttrpc.Unary(s.WaitSandbox),
+		"SandboxStatus":   ttrpc.Unary(s.SandboxStatus),
+		"PingSandbox":     ttrpc.Unary(s.PingSandbox),
+		"ShutdownSandbox": ttrpc.Unary(s.ShutdownSandbox),
+		"SandboxMetrics":  ttrpc.Unary(s.SandboxMetrics),
+		"UpdateSandbox":   ttrpc.Unary(s.UpdateSandbox),
+	})
 }
 
 // CreateSandbox moves the server into the pod's namespaces.
-func (s *Sandbox) CreateSandbox(_ context.Context, r *taskpb.CreateSandboxRequest) (*emptypb.Empty, error) {
+func (s *Sandbox) CreateSandbox(_ context.Context, r *taskpb.CreateSandboxRequest) (*taskpb.Empty, error) {
 	c, err := sandbox.ParseConfig(r.Options)
 	if err != nil {
 		return nil, err
@@ -70,16 +67,16 @@ func (s *Sandbox) StartSandbox(_ context.Context, r *taskpb.SandboxRequest) (*ta
 	if err != nil {
 		return nil, err
 	}
-	return &taskpb.StartSandboxResponse{Pid: uint32(pid), CreatedAt: timestamppb.New(created), Spec: &anypb.Any{TypeUrl: specURL, Value: spec}}, nil
+	return &taskpb.StartSandboxResponse{Pid: uint32(pid), CreatedAt: taskpb.Time(created), Spec: &taskpb.Any{TypeUrl: specURL, Value: spec}}, nil
 }
 
 // Platform is Linux even for Wasm containers: containerd makes their specs by it.
 func (s *Sandbox) Platform(context.Context, *taskpb.SandboxRequest) (*taskpb.PlatformResponse, error) {
-	return &taskpb.PlatformResponse{Platform: &types.Platform{OS: "linux", Architecture: runtime.GOARCH}}, nil
+	return &taskpb.PlatformResponse{Platform: &taskpb.Platform{Os: "linux", Architecture: runtime.GOARCH}}, nil
 }
 
 // StopSandbox ends the pod; its containers were stopped before.
-func (s *Sandbox) StopSandbox(_ context.Context, r *taskpb.SandboxRequest) (*emptypb.Empty, error) {
+func (s *Sandbox) StopSandbox(_ context.Context, r *taskpb.SandboxRequest) (*taskpb.Empty, error) {
 	return empty, s.sandbox.Stop(r.SandboxId)
 }
 
@@ -89,7 +86,7 @@ func (s *Sandbox) WaitSandbox(ctx context.Context, r *taskpb.SandboxRequest) (*t
 	if err != nil {
 		return nil, err
 	}
-	return &taskpb.WaitSandboxResponse{ExitedAt: timestamppb.New(at)}, nil
+	return &taskpb.WaitSandboxResponse{ExitedAt: taskpb.Time(at)}, nil
 }
 
 // SandboxStatus tells what the pod is now.
@@ -98,20 +95,20 @@ func (s *Sandbox) SandboxStatus(_ context.Context, r *taskpb.SandboxRequest) (*t
 	if err != nil {
 		return nil, err
 	}
-	reply := &taskpb.SandboxStatusResponse{SandboxId: r.SandboxId, Pid: uint32(st.Pid), State: string(st.State), CreatedAt: timestamppb.New(st.Created)}
+	reply := &taskpb.SandboxStatusResponse{SandboxId: r.SandboxId, Pid: uint32(st.Pid), State: string(st.State), CreatedAt: taskpb.Time(st.Created)}
 	if !st.Stopped.IsZero() {
-		reply.ExitedAt = timestamppb.New(st.Stopped)
+		reply.ExitedAt = taskpb.Time(st.Stopped)
 	}
 	return reply, nil
 }
 
 // PingSandbox answers.
-func (s *Sandbox) PingSandbox(context.Context, *taskpb.SandboxRequest) (*emptypb.Empty, error) {
+func (s *Sandbox) PingSandbox(context.Context, *taskpb.SandboxRequest) (*taskpb.Empty, error) {
 	return empty, nil
 }
 
 // ShutdownSandbox ends the pod and then the server, also one whose sandbox could not be created.
-func (s *Sandbox) ShutdownSandbox(_ context.Context, r *taskpb.SandboxRequest) (*emptypb.Empty, error) {
+func (s *Sandbox) ShutdownSandbox(_ context.Context, r *taskpb.SandboxRequest) (*taskpb.Empty, error) {
 	if err := s.sandbox.Stop(r.SandboxId); err != nil && s.sandbox.Born() {
 		return nil, err
 	}
@@ -132,14 +129,14 @@ func (s *Sandbox) SandboxMetrics(_ context.Context, r *taskpb.SandboxRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	body, err := typeurl.MarshalAnyToProto(usage)
+	body, err := typeurl.MarshalAny(usage)
 	if err != nil {
 		return nil, fmt.Errorf("metrics of sandbox %s: %w", r.SandboxId, err)
 	}
-	return &taskpb.SandboxMetricsResponse{Metrics: &types.Metric{ID: r.SandboxId, Timestamp: timestamppb.Now(), Data: body}}, nil
+	return &taskpb.SandboxMetricsResponse{Metrics: &taskpb.Metric{Id: r.SandboxId, Timestamp: taskpb.Time(time.Now()), Data: &taskpb.Any{TypeUrl: body.GetTypeUrl(), Value: body.GetValue()}}}, nil
 }
 
 // UpdateSandbox is optional, and the pod's own limits are kubelet's to set.
-func (s *Sandbox) UpdateSandbox(_ context.Context, r *taskpb.SandboxRequest) (*emptypb.Empty, error) {
+func (s *Sandbox) UpdateSandbox(_ context.Context, r *taskpb.SandboxRequest) (*taskpb.Empty, error) {
 	return nil, fmt.Errorf("update sandbox %s: %w", r.SandboxId, errdefs.ErrNotImplemented)
 }

@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	containerd "github.com/containerd/containerd/api/runtime/task/v3"
-	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/hachi-run/hachi/shim/taskpb"
 )
@@ -29,7 +28,7 @@ type spy struct {
 	killed string
 }
 
-func (s *spy) Kill(_ context.Context, r *taskpb.KillRequest) (*emptypb.Empty, error) {
+func (s *spy) Kill(_ context.Context, r *taskpb.KillRequest) (*taskpb.Empty, error) {
 	s.killed = r.Id
 	return empty, nil
 }
@@ -37,8 +36,11 @@ func (s *spy) Kill(_ context.Context, r *taskpb.KillRequest) (*emptypb.Empty, er
 func TestCallsGoToTheirContainersService(t *testing.T) {
 	services := map[string]*spy{"a": {}, "b": {}}
 	d := description(func(id string) Service { return services[id] })
-	decode := func(v any) error { v.(*taskpb.KillRequest).Id = "b"; return nil }
-	if _, err := d.Methods["Kill"](t.Context(), decode); err != nil {
+	request, err := (&taskpb.KillRequest{Id: "b"}).MarshalVT()
+	if err == nil {
+		_, err = d["Kill"](t.Context(), request)
+	}
+	if err != nil {
 		t.Fatal(err)
 	}
 	if services["a"].killed != "" || services["b"].killed != "b" {

@@ -9,13 +9,9 @@ import (
 	"sync"
 	"syscall"
 
-	events "github.com/containerd/containerd/api/events"
-	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/typeurl/v2"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
-	"google.golang.org/protobuf/types/known/emptypb"
-	"google.golang.org/protobuf/types/known/timestamppb"
 
 	"github.com/hachi-run/hachi/shim/bundle"
 	"github.com/hachi-run/hachi/shim/image"
@@ -24,7 +20,7 @@ import (
 	"github.com/hachi-run/hachi/shim/taskpb"
 )
 
-var empty = &emptypb.Empty{}
+var empty = new(taskpb.Empty)
 
 // wasm is the task service of Wasm containers and of the pod's pause container.
 type wasm struct {
@@ -48,14 +44,11 @@ func (s *wasm) create(ctx context.Context, r *taskpb.CreateTaskRequest, b bundle
 	if r.Checkpoint != "" {
 		return nil, fmt.Errorf("create container %s: restore from a checkpoint: %w (Wasm containers cannot be checkpointed)", r.Id, errdefs.ErrInvalidArgument)
 	}
-	o := pod.ContainerOptions{ID: r.Id, Bundle: b, Find: find, IO: s.stdio(r.Id, r.Stdin, r.Stdout, r.Stderr, r.Terminal)}
-	for _, m := range r.Rootfs {
-		o.Rootfs = append(o.Rootfs, specs.Mount{Destination: m.Target, Type: m.Type, Source: m.Source, Options: m.Options})
-	}
+	o := pod.ContainerOptions{ID: r.Id, Bundle: b, Rootfs: mounts(r.Rootfs), Find: find, IO: s.stdio(r.Id, r.Stdin, r.Stdout, r.Stderr, r.Terminal)}
 	o.Announce = func(c *pod.Container) {
-		s.follow(c, c.Init, topicCreate, &events.TaskCreate{
-			ContainerID: r.Id, Bundle: r.Bundle, Rootfs: r.Rootfs, Pid: uint32(c.Init.Pid()),
-			IO: &events.TaskIO{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal},
+		s.follow(c, c.Init, topicCreate, &taskpb.TaskCreate{
+			ContainerId: r.Id, Bundle: r.Bundle, Rootfs: r.Rootfs, Pid: uint32(c.Init.Pid()),
+			Io: &taskpb.TaskIO{Stdin: r.Stdin, Stdout: r.Stdout, Stderr: r.Stderr, Terminal: r.Terminal},
 		})
 	}
 	c, err := s.pod.Create(ctx, o)
@@ -63,6 +56,15 @@ func (s *wasm) create(ctx context.Context, r *taskpb.CreateTaskRequest, b bundle
 		return nil, err
 	}
 	return &taskpb.PidResponse{Pid: uint32(c.Init.Pid())}, nil
+}
+
+// mounts is a request's root file system in OCI's terms.
+func mounts(of []*taskpb.Mount) []specs.Mount {
+	out := make([]specs.Mount, 0, len(of))
+	for _, m := range of {
+		out = append(out, specs.Mount{Destination: m.Target, Type: m.Type, Source: m.Source, Options: m.Options})
+	}
+	return out
 }
 
 func (s *wasm) stdio(id, stdin, stdout, stderr string, terminal bool) stdio.Config {
@@ -90,9 +92,9 @@ func (s *wasm) Start(ctx context.Context, r *taskpb.ProcessRequest) (*taskpb.Pid
 	}
 	pid := uint32(p.Pid())
 	if r.ExecId == "" {
-		s.send(topicStart, &events.TaskStart{ContainerID: r.Id, Pid: pid})
+		s.send(topicStart, &taskpb.TaskStart{ContainerId: r.Id, Pid: pid})
 	} else {
-		s.send(topicExecStarted, &events.TaskExecStarted{ContainerID: r.Id, ExecID: r.ExecId, Pid: pid})
+		s.send(topicExecStarted, &taskpb.TaskExecStarted{ContainerId: r.Id, ExecId: r.ExecId, Pid: pid})
 	}
 	return &taskpb.PidResponse{Pid: pid}, nil
 }
@@ -132,9 +134,9 @@ func (s *wasm) Delete(ctx context.Context, r *taskpb.ProcessRequest) (*taskpb.De
 	s.forget(c, p)
 	x, pid := p.Exit(), uint32(p.Pid())
 	if r.ExecId == "" {
-		s.send(topicDelete, &events.TaskDelete{ContainerID: r.Id, Pid: pid, ExitStatus: x.Code, ExitedAt: timestamppb.New(x.At)})
+		s.send(topicDelete, &taskpb.TaskDelete{ContainerId: r.Id, Pid: pid, ExitStatus: x.Code, ExitedAt: taskpb.Time(x.At)})
 	}
-	return &taskpb.DeleteResponse{Pid: pid, ExitStatus: x.Code, ExitedAt: timestamppb.New(x.At)}, nil
+	return &taskpb.DeleteResponse{Pid: pid, ExitStatus: x.Code, ExitedAt: taskpb.Time(x.At)}, nil
 }
 
 func (s *wasm) State(_ context.Context, r *taskpb.ProcessRequest) (*taskpb.StateResponse, error) {
@@ -146,23 +148,23 @@ func (s *wasm) State(_ context.Context, r *taskpb.ProcessRequest) (*taskpb.State
 		Id: r.Id, ExecId: r.ExecId, Bundle: c.Bundle.Path, Pid: uint32(p.Pid()), Status: statusOf(p.State()),
 		Stdin: p.IO.Stdin, Stdout: p.IO.Stdout, Stderr: p.IO.Stderr, Terminal: p.IO.Terminal,
 	}
-	if state.Status == task.Status_STOPPED {
+	if state.Status == taskpb.Status_STOPPED {
 		x := p.Exit()
-		state.ExitStatus, state.ExitedAt = x.Code, timestamppb.New(x.At)
+		state.ExitStatus, state.ExitedAt = x.Code, taskpb.Time(x.At)
 	}
 	return state, nil
 }
 
-func statusOf(s pod.State) task.Status {
+func statusOf(s pod.State) taskpb.Status {
 	switch s {
 	case pod.Created:
-		return task.Status_CREATED
+		return taskpb.Status_CREATED
 	case pod.Running:
-		return task.Status_RUNNING
+		return taskpb.Status_RUNNING
 	case pod.Paused:
-		return task.Status_PAUSED
+		return taskpb.Status_PAUSED
 	default:
-		return task.Status_STOPPED
+		return taskpb.Status_STOPPED
 	}
 }
 
@@ -175,10 +177,10 @@ func (s *wasm) Wait(ctx context.Context, r *taskpb.ProcessRequest) (*taskpb.Wait
 	if err != nil {
 		return nil, err
 	}
-	return &taskpb.WaitResponse{ExitStatus: x.Code, ExitedAt: timestamppb.New(x.At)}, nil
+	return &taskpb.WaitResponse{ExitStatus: x.Code, ExitedAt: taskpb.Time(x.At)}, nil
 }
 
-func (s *wasm) Kill(_ context.Context, r *taskpb.KillRequest) (*emptypb.Empty, error) {
+func (s *wasm) Kill(_ context.Context, r *taskpb.KillRequest) (*taskpb.Empty, error) {
 	c, err := s.pod.Container(r.Id)
 	if err != nil {
 		return nil, err
@@ -193,12 +195,12 @@ func (s *wasm) Pids(_ context.Context, r *taskpb.ProcessRequest) (*taskpb.PidsRe
 	}
 	reply := new(taskpb.PidsResponse)
 	for _, pid := range c.Pids() {
-		reply.Processes = append(reply.Processes, &task.ProcessInfo{Pid: uint32(pid)})
+		reply.Processes = append(reply.Processes, &taskpb.ProcessInfo{Pid: uint32(pid)})
 	}
 	return reply, nil
 }
 
-func (s *wasm) Exec(_ context.Context, r *taskpb.ExecProcessRequest) (*emptypb.Empty, error) {
+func (s *wasm) Exec(_ context.Context, r *taskpb.ExecProcessRequest) (*taskpb.Empty, error) {
 	c, err := s.pod.Container(r.Id)
 	if err != nil {
 		return nil, err
@@ -211,11 +213,11 @@ func (s *wasm) Exec(_ context.Context, r *taskpb.ExecProcessRequest) (*emptypb.E
 	if err != nil {
 		return nil, err
 	}
-	s.follow(c, p, topicExecAdded, &events.TaskExecAdded{ContainerID: r.Id, ExecID: r.ExecId})
+	s.follow(c, p, topicExecAdded, &taskpb.TaskExecAdded{ContainerId: r.Id, ExecId: r.ExecId})
 	return empty, nil
 }
 
-func (s *wasm) ResizePty(_ context.Context, r *taskpb.ResizePtyRequest) (*emptypb.Empty, error) {
+func (s *wasm) ResizePty(_ context.Context, r *taskpb.ResizePtyRequest) (*taskpb.Empty, error) {
 	_, p, err := s.find(r.Id, r.ExecId)
 	if err != nil {
 		return nil, err
@@ -223,7 +225,7 @@ func (s *wasm) ResizePty(_ context.Context, r *taskpb.ResizePtyRequest) (*emptyp
 	return empty, p.Resize(uint16(min(r.Width, math.MaxUint16)), uint16(min(r.Height, math.MaxUint16)))
 }
 
-func (s *wasm) CloseIO(_ context.Context, r *taskpb.CloseIORequest) (*emptypb.Empty, error) {
+func (s *wasm) CloseIO(_ context.Context, r *taskpb.CloseIORequest) (*taskpb.Empty, error) {
 	_, p, err := s.find(r.Id, r.ExecId)
 	if err != nil {
 		return nil, err
@@ -234,24 +236,24 @@ func (s *wasm) CloseIO(_ context.Context, r *taskpb.CloseIORequest) (*emptypb.Em
 	return empty, nil
 }
 
-func (s *wasm) Pause(_ context.Context, r *taskpb.ProcessRequest) (*emptypb.Empty, error) {
+func (s *wasm) Pause(_ context.Context, r *taskpb.ProcessRequest) (*taskpb.Empty, error) {
 	c, err := s.pod.Container(r.Id)
 	if err != nil {
 		return nil, err
 	}
-	return empty, s.inLife(c, topicPaused, &events.TaskPaused{ContainerID: r.Id}, c.Pause)
+	return empty, s.inLife(c, topicPaused, &taskpb.TaskPaused{ContainerId: r.Id}, c.Pause)
 }
 
-func (s *wasm) Resume(_ context.Context, r *taskpb.ProcessRequest) (*emptypb.Empty, error) {
+func (s *wasm) Resume(_ context.Context, r *taskpb.ProcessRequest) (*taskpb.Empty, error) {
 	c, err := s.pod.Container(r.Id)
 	if err != nil {
 		return nil, err
 	}
-	return empty, s.inLife(c, topicResumed, &events.TaskResumed{ContainerID: r.Id}, c.Resume)
+	return empty, s.inLife(c, topicResumed, &taskpb.TaskResumed{ContainerId: r.Id}, c.Resume)
 }
 
 // inLife does something with a container and tells it, before its exit is told.
-func (s *wasm) inLife(c *pod.Container, topic string, event any, do func() error) error {
+func (s *wasm) inLife(c *pod.Container, t topic, e event, do func() error) error {
 	l, err := s.life(c.Init)
 	if err != nil {
 		return err
@@ -261,11 +263,11 @@ func (s *wasm) inLife(c *pod.Container, topic string, event any, do func() error
 	if err := do(); err != nil {
 		return err
 	}
-	s.send(topic, event)
+	s.send(t, e)
 	return nil
 }
 
-func (s *wasm) Update(_ context.Context, r *taskpb.UpdateTaskRequest) (*emptypb.Empty, error) {
+func (s *wasm) Update(_ context.Context, r *taskpb.UpdateTaskRequest) (*taskpb.Empty, error) {
 	c, err := s.pod.Container(r.Id)
 	if err != nil {
 		return nil, err
@@ -286,11 +288,11 @@ func (s *wasm) Stats(_ context.Context, r *taskpb.ProcessRequest) (*taskpb.Stats
 	if err != nil {
 		return nil, err
 	}
-	body, err := typeurl.MarshalAnyToProto(stats)
+	body, err := typeurl.MarshalAny(stats)
 	if err != nil {
 		return nil, fmt.Errorf("metrics of container %s: %w", r.Id, err)
 	}
-	return &taskpb.StatsResponse{Stats: body}, nil
+	return &taskpb.StatsResponse{Stats: &taskpb.Any{TypeUrl: body.GetTypeUrl(), Value: body.GetValue()}}, nil
 }
 
 func (s *wasm) Connect(_ context.Context, r *taskpb.ProcessRequest) (*taskpb.ConnectResponse, error) {
@@ -301,11 +303,11 @@ func (s *wasm) Connect(_ context.Context, r *taskpb.ProcessRequest) (*taskpb.Con
 	return reply, nil
 }
 
-func (s *wasm) Checkpoint(_ context.Context, r *taskpb.CheckpointTaskRequest) (*emptypb.Empty, error) {
+func (s *wasm) Checkpoint(_ context.Context, r *taskpb.CheckpointTaskRequest) (*taskpb.Empty, error) {
 	return nil, fmt.Errorf("checkpoint container %s: Wasm containers cannot be checkpointed: %w (start another one: it takes milliseconds)", r.Id, errdefs.ErrNotImplemented)
 }
 
 // Shutdown is answered by the router, which alone knows whether anything is left.
-func (s *wasm) Shutdown(context.Context, *taskpb.ShutdownRequest) (*emptypb.Empty, error) {
+func (s *wasm) Shutdown(context.Context, *taskpb.ShutdownRequest) (*taskpb.Empty, error) {
 	return nil, fmt.Errorf("shutdown: not routed: %w", errdefs.ErrInternal)
 }

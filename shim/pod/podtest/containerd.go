@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	_ "github.com/containerd/containerd/api/events" // typeurl then knows them
 	"github.com/containerd/containerd/api/services/containers/v1"
 	events "github.com/containerd/containerd/api/services/ttrpc/events/v1"
 	"github.com/containerd/ttrpc"
@@ -20,6 +21,7 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"github.com/hachi-run/hachi/internal/testenv"
+	"github.com/hachi-run/hachi/shim/taskpb"
 )
 
 // Containerd is as much of a containerd as a pod's server needs: it knows no container, so that a program is what its
@@ -81,11 +83,8 @@ func (nobody) Get(_ context.Context, r *containers.GetContainerRequest) (*contai
 
 // Forward takes an event from a server.
 func (c *Containerd) Forward(_ context.Context, r *events.ForwardRequest) (*emptypb.Empty, error) {
-	event, err := typeurl.UnmarshalAny(r.Envelope.Event)
-	if err != nil {
-		return nil, err
-	}
-	return &emptypb.Empty{}, c.Send(r.Envelope.Topic, event)
+	e := r.Envelope
+	return &emptypb.Empty{}, c.Send(e.Topic, &taskpb.Any{TypeUrl: e.Event.GetTypeUrl(), Value: e.Event.GetValue()})
 }
 
 // Recorder keeps events in the order of their coming. The zero value is empty.
@@ -94,8 +93,12 @@ type Recorder struct {
 	lines []string // guarded by mu
 }
 
-// Send records "topic container" and, when the event is of an exec, its id: "exit web e1".
-func (r *Recorder) Send(topic string, event any) error {
+// Send records "topic container" and, when the event is of an exec, its id: "exit web e1". containerd must know the event.
+func (r *Recorder) Send(topic string, body *taskpb.Any) error {
+	event, err := typeurl.UnmarshalAny(body)
+	if err != nil {
+		return err
+	}
 	line := strings.TrimPrefix(topic, "/tasks/")
 	container := ""
 	if e, ok := event.(interface{ GetContainerID() string }); ok {

@@ -14,7 +14,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/containerd/containerd/api/types"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/hachi-run/hachi/internal/testenv"
@@ -111,7 +110,7 @@ func Spec(id string, args ...string) *specs.Spec {
 }
 
 // Bundle writes a bundle as containerd does, with the probe in its root file system.
-func Bundle(t testing.TB, spec *specs.Spec) (bundle.Bundle, []*types.Mount) {
+func Bundle(t testing.TB, spec *specs.Spec) (bundle.Bundle, []specs.Mount) {
 	t.Helper()
 	probe := guest.Built(t, guest.WASI, "conformance/containerd/probe")
 	dir := t.TempDir()
@@ -135,19 +134,16 @@ func Bundle(t testing.TB, spec *specs.Spec) (bundle.Bundle, []*types.Mount) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return b, []*types.Mount{{Type: "bind", Source: root, Options: []string{"rbind", "rw"}}}
+	return b, []specs.Mount{{Type: "bind", Source: root, Options: []string{"rbind", "rw"}}}
 }
 
 // Options are a new container's in the rig, with its stdout in a file, as Output reads it.
 func (r *Rig) Options(t testing.TB, id string, spec *specs.Spec) pod.ContainerOptions {
 	t.Helper()
 	b, mounts := Bundle(t, spec)
-	o := pod.ContainerOptions{ID: id, Bundle: b, Find: func(ctx context.Context) (*image.Image, error) {
+	o := pod.ContainerOptions{ID: id, Bundle: b, Rootfs: mounts, Find: func(ctx context.Context) (*image.Image, error) {
 		return r.Images.Resolve(ctx, id, b.Spec, mounts)
 	}}
-	for _, m := range mounts {
-		o.Rootfs = append(o.Rootfs, specs.Mount{Type: m.Type, Source: m.Source, Options: m.Options})
-	}
 	o.IO.Stdout = "file://" + filepath.Join(b.Path, "stdout")
 	o.IO.Stderr = o.IO.Stdout
 	return o
