@@ -62,7 +62,7 @@ func (r *Reaper) look() {
 	for pid, ended := range r.children {
 		var info unix.Siginfo
 		err := unix.Waitid(unix.P_PID, pid, &info, unix.WEXITED|unix.WNOHANG|unix.WNOWAIT, nil)
-		if err == nil && info.Signo == 0 || err == unix.EINTR { //nolint:errorlint // an errno as it is
+		if err == nil && info.Signo == 0 || err == unix.EINTR {
 			continue
 		}
 		close(ended)
