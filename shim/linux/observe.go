@@ -6,8 +6,8 @@ import (
 	"log/slog"
 
 	tasktypes "github.com/containerd/containerd/api/types/task"
-	"github.com/containerd/typeurl/v2"
 
+	"github.com/hachi-run/hachi/runtime/cgroup/metrics"
 	"github.com/hachi-run/hachi/shim/bundle"
 	"github.com/hachi-run/hachi/shim/taskpb"
 )
@@ -23,8 +23,8 @@ type Observer interface {
 type Observation interface {
 	// Ready returns when everything that the container does from then on is accounted for, or will not be.
 	Ready(ctx context.Context)
-	// AddTo adds what the cgroup does not know to one of containerd's metrics messages.
-	AddTo(metrics any)
+	// Traffic is what the container has sent and received so far, which its cgroup does not know; nil when nobody counts.
+	Traffic() *metrics.Network
 	// End takes the last reading; the cgroup must still be there. Further calls do nothing.
 	End()
 	// Undo is End for a container that came to nothing.
@@ -113,16 +113,13 @@ func (s *Service) over(ctx context.Context, id string) bool {
 func (s *Service) Stats(ctx context.Context, r *taskpb.ProcessRequest) (*taskpb.StatsResponse, error) {
 	reply, err := s.client.Stats(ctx, r)
 	o := s.observation(r.Id)
-	if err != nil || o == nil {
+	if err != nil || o == nil || reply.Stats == nil {
 		return reply, err
 	}
-	metrics, err := typeurl.UnmarshalAny(reply.Stats)
-	if err != nil {
-		return nil, fmt.Errorf("metrics of container %s: %w", r.Id, err)
-	}
-	o.AddTo(metrics)
-	if reply.Stats, err = typeurl.MarshalAnyToProto(metrics); err != nil {
-		return nil, fmt.Errorf("metrics of container %s: %w", r.Id, err)
+	if n := o.Traffic(); n != nil {
+		if reply.Stats.Value, err = metrics.AppendNetwork(reply.Stats.Value, reply.Stats.TypeUrl, n); err != nil {
+			return nil, fmt.Errorf("metrics of container %s: %w", r.Id, err)
+		}
 	}
 	return reply, nil
 }

@@ -9,12 +9,12 @@ import (
 	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
 	"github.com/containerd/ttrpc"
-	"github.com/containerd/typeurl/v2"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
+	"github.com/hachi-run/hachi/runtime/cgroup/metrics"
 	"github.com/hachi-run/hachi/shim/sandbox"
 	"github.com/hachi-run/hachi/shim/taskpb"
 )
@@ -22,13 +22,13 @@ import (
 // Sandbox serves containerd's sandbox service.
 type Sandbox struct {
 	sandbox  *sandbox.Sandbox
-	usage    func(cgroup string) (any, error)
+	usage    func(cgroup string) (metrics.Message, error)
 	shutdown func()
 }
 
 // NewSandbox returns the service for s. usage reads the metrics of a cgroup; shutdown ends the server when the
 // answer to the current call is out.
-func NewSandbox(s *sandbox.Sandbox, usage func(cgroup string) (any, error), shutdown func()) *Sandbox {
+func NewSandbox(s *sandbox.Sandbox, usage func(cgroup string) (metrics.Message, error), shutdown func()) *Sandbox {
 	return &Sandbox{sandbox: s, usage: usage, shutdown: shutdown}
 }
 
@@ -132,11 +132,11 @@ func (s *Sandbox) SandboxMetrics(_ context.Context, r *taskpb.SandboxRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	body, err := typeurl.MarshalAnyToProto(usage)
+	body, err := usage.MarshalVT()
 	if err != nil {
 		return nil, fmt.Errorf("metrics of sandbox %s: %w", r.SandboxId, err)
 	}
-	return &taskpb.SandboxMetricsResponse{Metrics: &types.Metric{ID: r.SandboxId, Timestamp: timestamppb.Now(), Data: body}}, nil
+	return &taskpb.SandboxMetricsResponse{Metrics: &types.Metric{ID: r.SandboxId, Timestamp: timestamppb.Now(), Data: &anypb.Any{TypeUrl: usage.TypeURL(), Value: body}}}, nil
 }
 
 // UpdateSandbox is optional, and the pod's own limits are kubelet's to set.

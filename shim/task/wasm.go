@@ -12,8 +12,8 @@ import (
 	events "github.com/containerd/containerd/api/events"
 	"github.com/containerd/containerd/api/types/task"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/typeurl/v2"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
+	"google.golang.org/protobuf/types/known/anypb"
 	"google.golang.org/protobuf/types/known/emptypb"
 	"google.golang.org/protobuf/types/known/timestamppb"
 
@@ -286,11 +286,11 @@ func (s *wasm) Stats(_ context.Context, r *taskpb.ProcessRequest) (*taskpb.Stats
 	if err != nil {
 		return nil, err
 	}
-	body, err := typeurl.MarshalAnyToProto(stats)
+	body, err := stats.MarshalVT()
 	if err != nil {
 		return nil, fmt.Errorf("metrics of container %s: %w", r.Id, err)
 	}
-	return &taskpb.StatsResponse{Stats: body}, nil
+	return &taskpb.StatsResponse{Stats: &anypb.Any{TypeUrl: stats.TypeURL(), Value: body}}, nil
 }
 
 func (s *wasm) Connect(_ context.Context, r *taskpb.ProcessRequest) (*taskpb.ConnectResponse, error) {
