@@ -14,19 +14,18 @@ import (
 	"testing"
 	"time"
 
-	cgroup1 "github.com/containerd/cgroups/v3/cgroup1/stats"
-	cgroup2 "github.com/containerd/cgroups/v3/cgroup2/stats"
 	"github.com/containerd/errdefs"
-	"github.com/containerd/typeurl/v2"
 	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
+
+	"github.com/hachi-run/hachi/runtime/cgroup/metrics"
 )
 
 func ptr[T any](v T) *T { return &v }
 
-// v1Manager is this machine with its v1 controllers; the tests of limits need them.
-func v1Manager(t testing.TB) *Manager {
+// realManager is this machine.
+func realManager(t testing.TB) *Manager {
 	t.Helper()
 	if os.Geteuid() != 0 {
 		t.Skip("needs root: rerun as root")
@@ -35,11 +34,18 @@ func v1Manager(t testing.TB) *Manager {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if h.unified {
-		t.Skip("needs v1 controllers: this machine has them on cgroup2")
-	}
 	m := newManager(h, Options{})
 	t.Cleanup(func() { m.Close() })
+	return m
+}
+
+// v1Manager is this machine with its v1 controllers; the tests of limits need them.
+func v1Manager(t testing.TB) *Manager {
+	t.Helper()
+	m := realManager(t)
+	if m.host.unified {
+		t.Skip("needs v1 controllers: this machine has them on cgroup2")
+	}
 	return m
 }
 
@@ -127,8 +133,8 @@ func TestLimitErrorsUndoCreate(t *testing.T) {
 	if _, err := m.Load(path); !errdefs.IsNotFound(err) {
 		t.Errorf("load after refused create: %v; want not found", err)
 	}
-	bare := *m
-	bare.v1 = nil
+	bare := newManager(&host{v2: m.host.v2}, Options{})
+	defer bare.Close()
 	if _, err := bare.Create(path, &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: ptr(int64(1 << 30))}}); !errdefs.IsFailedPrecondition(err) {
 		t.Errorf("memory limit without a memory controller: %v; want failed precondition", err)
 	}
@@ -172,9 +178,8 @@ func TestOOMKill(t *testing.T) {
 	if n, err := g.OOMKills(); n != 1 || err != nil {
 		t.Errorf("oom kills: %d, %v; want 1", n, err)
 	}
-	metrics := statsOf(t, g).(*cgroup1.Metrics)
-	if metrics.MemoryOomControl.OomKill != 1 {
-		t.Errorf("metrics count %d oom kills; want 1", metrics.MemoryOomControl.OomKill)
+	if n := statsOf(t, g).(*metrics.V1).MemoryOomControl.OomKill; n != 1 {
+		t.Errorf("metrics count %d oom kills; want 1", n)
 	}
 }
 
@@ -205,14 +210,11 @@ func TestSpawnerLeavesAFullGroup(t *testing.T) {
 	}
 }
 
-func statsOf(t *testing.T, g *Group) any {
+func statsOf(t *testing.T, g *Group) metrics.Message {
 	t.Helper()
 	s, err := g.Stats()
 	if err != nil {
 		t.Fatal(err)
-	}
-	if _, err := typeurl.MarshalAny(s); err != nil {
-		t.Errorf("metrics are no Any: %v", err)
 	}
 	return s
 }
@@ -222,15 +224,15 @@ func TestStats(t *testing.T) {
 		g := create(t, m, "stats")
 		spawn(t, g, "sleep")
 		if m.host.unified {
-			s := statsOf(t, g).(*cgroup2.Metrics)
+			s := statsOf(t, g).(*metrics.V2)
 			if s.Memory.UsageLimit != math.MaxUint64 {
 				t.Errorf("unlimited group: limit %d; want MaxUint64", s.Memory.UsageLimit)
 			}
 			return
 		}
 		for end := time.Now().Add(5 * time.Second); ; time.Sleep(10 * time.Millisecond) {
-			s := statsOf(t, g).(*cgroup1.Metrics)
-			if s.Memory.Usage.Usage > 1<<20 && s.CPU.Usage.Total > 0 && s.Pids.Current > 1 {
+			s := statsOf(t, g).(*metrics.V1)
+			if s.Memory.Usage.Usage > 1<<20 && s.Cpu.Usage.Total > 0 && s.Pids.Current > 1 {
 				break
 			}
 			if time.Now().After(end) {
@@ -238,6 +240,71 @@ func TestStats(t *testing.T) {
 			}
 		}
 	})
+}
+
+func TestSettingsV1(t *testing.T) {
+	memory := func(limit, swap int64) *specs.LinuxResources {
+		return &specs.LinuxResources{Memory: &specs.LinuxMemory{Limit: &limit, Swap: &swap}}
+	}
+	device := specs.LinuxWeightDevice{Weight: ptr(uint16(30)), LeafWeight: ptr(uint16(40))}
+	device.Major, device.Minor = 8, 16
+	for _, tt := range []struct {
+		name string
+		in   *specs.LinuxResources
+		held int64
+		want []setting
+	}{
+		{name: "nothing", in: &specs.LinuxResources{CPU: &specs.LinuxCPU{}, Memory: &specs.LinuxMemory{}, Pids: &specs.LinuxPids{}, BlockIO: &specs.LinuxBlockIO{}}},
+		{
+			name: "what kubelet sends",
+			in: &specs.LinuxResources{
+				CPU:            &specs.LinuxCPU{Shares: ptr(uint64(1024)), Quota: ptr(int64(50000)), Period: ptr(uint64(100000)), Cpus: "0-3"},
+				Memory:         &specs.LinuxMemory{Limit: ptr(int64(64 << 20)), Kernel: ptr(int64(1))}, //nolint:staticcheck // must be ignored
+				Pids:           &specs.LinuxPids{Limit: ptr(int64(0))},
+				HugepageLimits: []specs.LinuxHugepageLimit{{Pagesize: "2MB"}},
+			},
+			want: []setting{
+				{file: "cpuset.cpus", value: "0-3"}, {file: "memory.limit_in_bytes", value: "67108864"},
+				{file: "cpu.shares", value: "1024"}, {file: "cpu.cfs_period_us", value: "100000"}, {file: "cpu.cfs_quota_us", value: "50000"},
+				{file: "pids.max", value: "max"}, {file: "hugetlb.2MB.limit_in_bytes", value: "0", optional: true},
+			},
+		},
+		{
+			name: "lower memory", in: memory(1, 2), held: 2,
+			want: []setting{{file: "memory.limit_in_bytes", value: "1"}, {file: swapLimitFile, value: "2"}},
+		},
+		{
+			name: "higher memory", in: memory(3, 3), held: 2,
+			want: []setting{{file: swapLimitFile, value: "3"}, {file: "memory.limit_in_bytes", value: "3"}},
+		},
+		{
+			name: "memory without a limit", in: memory(-1, -1), held: 2,
+			want: []setting{{file: swapLimitFile, value: "-1"}, {file: "memory.limit_in_bytes", value: "-1"}},
+		},
+		{
+			name: "disks", in: &specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{Weight: ptr(uint16(10)), LeafWeight: ptr(uint16(20)), WeightDevice: []specs.LinuxWeightDevice{device}}},
+			want: []setting{
+				{file: "blkio.weight", value: "10"}, {file: "blkio.leaf_weight", value: "20"},
+				{file: "blkio.weight_device", value: "8:16 30"}, {file: "blkio.leaf_weight_device", value: "8:16 40"},
+			},
+		},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			if diff := cmp.Diff(tt.want, settingsV1(tt.in, tt.held), cmp.AllowUnexported(setting{})); diff != "" {
+				t.Errorf("settings (-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+// A limit in a file that the kernel does not have says so.
+func TestLimitWithoutAFile(t *testing.T) {
+	m := v1Manager(t)
+	g := create(t, m, "nofile")
+	err := g.Update(&specs.LinuxResources{BlockIO: &specs.LinuxBlockIO{LeafWeight: ptr(uint16(100))}})
+	if err == nil || !strings.Contains(err.Error(), "set blkio limits") || !strings.Contains(err.Error(), "does not account") {
+		t.Errorf("CFQ's weight: %v; want an error of the blkio controller", err)
+	}
 }
 
 // No kernel here has controllers on cgroup2; what would be written is compared instead.

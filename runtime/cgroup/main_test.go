@@ -24,6 +24,18 @@ func TestMain(m *testing.M) {
 	case "sleep":
 		time.Sleep(time.Minute)
 		os.Exit(0)
+	case "write":
+		f, err := os.CreateTemp("", "hachi-cgroup")
+		if err != nil {
+			panic(err)
+		}
+		os.Remove(f.Name())
+		for {
+			if _, err := f.WriteAt(make([]byte, 1<<16), 0); err != nil {
+				panic(err)
+			}
+			f.Sync() // in this process, which the kernel then charges
+		}
 	case "hog":
 		var keep [][]byte
 		for {

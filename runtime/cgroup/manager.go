@@ -13,7 +13,6 @@ import (
 	"path/filepath"
 	"time"
 
-	"github.com/containerd/cgroups/v3/cgroup1"
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
@@ -37,7 +36,6 @@ type Options struct {
 type Manager struct {
 	host    *host
 	spawner *spawner
-	v1      []controller
 }
 
 // Open finds the machine's cgroups. Close the Manager when all processes started through it have ended.
@@ -50,7 +48,7 @@ func Open(o Options) (*Manager, error) {
 }
 
 func newManager(h *host, o Options) *Manager {
-	return &Manager{host: h, spawner: newSpawner(h, o.Thread), v1: controllers(h)}
+	return &Manager{host: h, spawner: newSpawner(h, o.Thread)}
 }
 
 // Close ends the thread that started the processes. Those that have Pdeathsig set die with it.
@@ -122,55 +120,4 @@ func (m *Manager) group(path string) (*Group, error) {
 		g.v1 = append(g.v1, filepath.Join(t.dir, dir))
 	}
 	return g, nil
-}
-
-// controller is a v1 controller of containerd's library.
-type controller struct {
-	name string
-	cgroup1.Subsystem
-}
-
-// updater is what those have that take limits.
-type updater interface {
-	Update(path string, r *specs.LinuxResources) error
-}
-
-// controllers returns the library's controllers for a machine's trees. The library finds a tree by its
-// controller's name beside the other trees, be it a symbolic link.
-func controllers(h *host) []controller {
-	var out []controller
-	for _, t := range h.v1 {
-		root := filepath.Dir(t.dir)
-		for _, name := range t.controllers {
-			if _, err := os.Stat(filepath.Join(root, name)); err != nil {
-				continue
-			}
-			if s := newController(root, name); s != nil {
-				out = append(out, controller{name: name, Subsystem: s})
-			}
-		}
-	}
-	return out
-}
-
-func newController(root, name string) cgroup1.Subsystem {
-	switch name {
-	case "blkio":
-		return cgroup1.NewBlkio(root)
-	case "cpu":
-		return cgroup1.NewCpu(root)
-	case "cpuacct":
-		return cgroup1.NewCpuacct(root)
-	case "cpuset":
-		return cgroup1.NewCpuset(root)
-	case "memory":
-		return cgroup1.NewMemory(root, cgroup1.OptionalSwap())
-	case "pids":
-		return cgroup1.NewPids(root)
-	case "hugetlb":
-		if c, err := cgroup1.NewHugetlb(root); err == nil {
-			return c
-		}
-	}
-	return nil // the freezer is ours
 }

@@ -5,8 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 
-	"github.com/containerd/typeurl/v2"
-
+	"github.com/hachi-run/hachi/runtime/cgroup/metrics"
 	"github.com/hachi-run/hachi/shim/bundle"
 	"github.com/hachi-run/hachi/shim/taskpb"
 )
@@ -22,8 +21,8 @@ type Observer interface {
 type Observation interface {
 	// Ready returns when everything that the container does from then on is accounted for, or will not be.
 	Ready(ctx context.Context)
-	// AddTo adds what the cgroup does not know to one of containerd's metrics messages.
-	AddTo(metrics any)
+	// Traffic is what the container has sent and received so far, which its cgroup does not know; nil when nobody counts.
+	Traffic() *metrics.Network
 	// End takes the last reading; the cgroup must still be there. Further calls do nothing.
 	End()
 	// Undo is End for a container that came to nothing.
@@ -112,18 +111,13 @@ func (s *Service) over(ctx context.Context, id string) bool {
 func (s *Service) Stats(ctx context.Context, r *taskpb.ProcessRequest) (*taskpb.StatsResponse, error) {
 	reply, err := s.client.Stats(ctx, r)
 	o := s.observation(r.Id)
-	if err != nil || o == nil {
+	if err != nil || o == nil || reply.Stats == nil {
 		return reply, err
 	}
-	metrics, err := typeurl.UnmarshalAny(reply.Stats)
-	if err != nil {
-		return nil, fmt.Errorf("metrics of container %s: %w", r.Id, err)
+	if n := o.Traffic(); n != nil {
+		if reply.Stats.Value, err = metrics.AppendNetwork(reply.Stats.Value, reply.Stats.TypeUrl, n); err != nil {
+			return nil, fmt.Errorf("metrics of container %s: %w", r.Id, err)
+		}
 	}
-	o.AddTo(metrics)
-	body, err := typeurl.MarshalAny(metrics)
-	if err != nil {
-		return nil, fmt.Errorf("metrics of container %s: %w", r.Id, err)
-	}
-	reply.Stats = &taskpb.Any{TypeUrl: body.GetTypeUrl(), Value: body.GetValue()}
 	return reply, nil
 }

@@ -9,10 +9,8 @@ import (
 	"sync"
 	"time"
 
-	v1 "github.com/containerd/cgroups/v3/cgroup1/stats"
-	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
-
 	"github.com/hachi-run/hachi/bpf/observe"
+	"github.com/hachi-run/hachi/runtime/cgroup/metrics"
 	"github.com/hachi-run/hachi/shim/ledger"
 )
 
@@ -81,29 +79,24 @@ func (a *Account) Ready(ctx context.Context) {
 	}
 }
 
-// AddTo adds the traffic so far to a metrics message of containerd's, as that of an interface "eth0".
-func (a *Account) AddTo(metrics any) {
+// Traffic is what the container has sent and received so far, as that of an interface "eth0"; nil when nobody counts.
+func (a *Account) Traffic() *metrics.Network {
 	select {
 	case <-a.begun:
 	default:
-		return
+		return nil
 	}
 	if a.by == nil {
-		return
+		return nil
 	}
 	c, err := a.by.Read(a.entry.CgroupID)
 	if err != nil {
 		if !errors.Is(err, fs.ErrNotExist) { // after End there is nothing
 			slog.Warn("cannot read a container's traffic", "id", a.id, "error", err)
 		}
-		return
+		return nil
 	}
-	switch m := metrics.(type) {
-	case *v1.Metrics:
-		m.Network = append(m.Network, &v1.NetworkStat{Name: "eth0", RxBytes: c.RxBytes, RxPackets: c.RxPackets, TxBytes: c.TxBytes, TxPackets: c.TxPackets})
-	case *v2.Metrics:
-		m.Network = append(m.Network, &v2.NetworkStat{Name: "eth0", RxBytes: c.RxBytes, RxPackets: c.RxPackets, TxBytes: c.TxBytes, TxPackets: c.TxPackets})
-	}
+	return &metrics.Network{Name: "eth0", RxBytes: c.RxBytes, RxPackets: c.RxPackets, TxBytes: c.TxBytes, TxPackets: c.TxPackets}
 }
 
 // End takes the last reading, for the record of the container's end; its cgroup must still be there. Further calls of

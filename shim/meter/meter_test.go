@@ -13,9 +13,6 @@ import (
 	"testing"
 	"time"
 
-	v1 "github.com/containerd/cgroups/v3/cgroup1/stats"
-	v2 "github.com/containerd/cgroups/v3/cgroup2/stats"
-
 	"github.com/hachi-run/hachi/bpf/observe"
 	"github.com/hachi-run/hachi/shim/ledger"
 )
@@ -56,18 +53,9 @@ func TestAccountOfAContainer(t *testing.T) {
 		r.ConnectionsOpened != 1 || r.ConnectionsAccepted != 0 || r.ConnectionsOpen != 0 || r.RTT.P50 <= 0 || r.CPU == 0 || r.Pod != "one" {
 		t.Errorf("after one call with %d bytes: %+v", sentBytes, r)
 	}
-	old, unified := new(v1.Metrics), new(v2.Metrics)
-	a.AddTo(old)
-	a.AddTo(unified)
-	for _, n := range []interface {
-		GetRxBytes() uint64
-		GetTxBytes() uint64
-		GetRxPackets() uint64
-		GetTxPackets() uint64
-	}{old.Network[0], unified.Network[0]} {
-		if n.GetRxBytes() != r.RxBytes || n.GetTxBytes() != r.TxBytes || n.GetRxPackets() != r.RxPackets || n.GetTxPackets() != r.TxPackets {
-			t.Errorf("metrics say %v, the ledger %+v", n, r)
-		}
+	n := a.Traffic()
+	if n == nil || n.Name != "eth0" || n.RxBytes != r.RxBytes || n.TxBytes != r.TxBytes || n.RxPackets != r.RxPackets || n.TxPackets != r.TxPackets {
+		t.Errorf("metrics say %+v, the ledger %+v", n, r)
 	}
 
 	a.End()
@@ -81,9 +69,8 @@ func TestAccountOfAContainer(t *testing.T) {
 	if pods, _ := filepath.Glob(filepath.Join(root, "*", "pod", "*")); len(pods) != 0 {
 		t.Errorf("still pinned: %v", pods)
 	}
-	after := new(v1.Metrics)
-	if a.AddTo(after); len(after.Network) > 0 && after.Network[0].TxBytes != 0 {
-		t.Errorf("metrics after the end: %v", after.Network)
+	if n := a.Traffic(); n != nil && n.TxBytes != 0 {
+		t.Errorf("traffic after the end: %+v", n)
 	}
 }
 
@@ -193,9 +180,8 @@ func TestWithoutBPF(t *testing.T) {
 		g := group(t, id)
 		a := m.Attach(id, nil, g.UnifiedPath(), g.Dirs())
 		a.Ready(t.Context())
-		metrics := new(v1.Metrics)
-		if a.AddTo(metrics); len(metrics.Network) != 0 {
-			t.Errorf("metrics: %v", metrics)
+		if n := a.Traffic(); n != nil {
+			t.Errorf("traffic: %+v", n)
 		}
 		if all, err := m.book.Entries(); err != nil || len(all) != 1 || all[0].ID != id {
 			t.Errorf("in the ledger: %v, %v", all, err)
@@ -240,9 +226,8 @@ func TestSlowLoader(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	a.Ready(ctx)
-	metrics := new(v1.Metrics)
-	if a.AddTo(metrics); len(metrics.Network) != 0 {
-		t.Errorf("metrics: %v", metrics)
+	if n := a.Traffic(); n != nil {
+		t.Errorf("traffic: %+v", n)
 	}
 	ended := make(chan struct{})
 	go func() {

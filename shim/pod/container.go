@@ -15,6 +15,7 @@ import (
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/hachi-run/hachi/runtime/cgroup/metrics"
 	"github.com/hachi-run/hachi/runtime/engine"
 	"github.com/hachi-run/hachi/shim/bundle"
 	"github.com/hachi-run/hachi/shim/image"
@@ -330,7 +331,7 @@ func (c *Container) Pids() []int {
 
 // Stats is what the container has used: containerd's metrics message for the host's cgroups. It works
 // until the container is deleted, also after its end; after that its error is NotFound.
-func (c *Container) Stats() (any, error) {
+func (c *Container) Stats() (metrics.Message, error) {
 	stats, err := c.group.Stats()
 	if err != nil {
 		if c.Init.State() == Deleted {
@@ -338,11 +339,15 @@ func (c *Container) Stats() (any, error) {
 		}
 		return nil, err
 	}
-	c.seen.AddTo(stats)
+	if n := c.seen.Traffic(); n != nil {
+		stats.AddNetwork(n)
+	}
 	select {
 	case <-c.Init.Done():
 		if c.Init.Exit().OOM {
-			countOOM(stats)
+			// A guest that died of its own ceiling shows where containerd looks for the kernel's victims, so that a pod
+			// reads OOMKilled.
+			stats.CountOOM()
 		}
 	default:
 	}

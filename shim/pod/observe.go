@@ -1,6 +1,10 @@
 package pod
 
-import "context"
+import (
+	"context"
+
+	"github.com/hachi-run/hachi/runtime/cgroup/metrics"
+)
 
 // Observer keeps account of what containers do.
 type Observer interface {
@@ -13,8 +17,8 @@ type Observation interface {
 	// Ready returns when everything that the container does from then on is accounted for, or will not be. A container
 	// never fails for want of an account.
 	Ready(ctx context.Context)
-	// AddTo adds what the cgroup does not know to one of containerd's metrics messages.
-	AddTo(metrics any)
+	// Traffic is what the container has sent and received so far, which its cgroup does not know; nil when nobody counts.
+	Traffic() *metrics.Network
 	// End takes the last reading; the cgroup must still be there. Further calls of End or Undo do nothing.
 	End()
 	// Undo is End for a container that came to nothing.
@@ -26,6 +30,6 @@ type unobserved struct{}
 
 func (unobserved) Observe(string, map[string]string, Group) Observation { return unobserved{} }
 func (unobserved) Ready(context.Context)                                {}
-func (unobserved) AddTo(any)                                            {}
+func (unobserved) Traffic() *metrics.Network                            { return nil }
 func (unobserved) End()                                                 {}
 func (unobserved) Undo()                                                {}

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/hachi-run/hachi/runtime/cgroup/metrics"
 	"github.com/hachi-run/hachi/shim/image"
 	"github.com/hachi-run/hachi/shim/pod/podtest"
 	"github.com/hachi-run/hachi/shim/stdio"
@@ -51,9 +52,13 @@ func TestAccountOfALife(t *testing.T) {
 		t.Fatal(err)
 	}
 	<-p.Done()
-	metrics, err := c.Stats()
+	stats, err := c.Stats()
 	if err != nil {
 		t.Fatal(err)
+	}
+	counted, ok := stats.(interface{ GetNetwork() []*metrics.Network })
+	if !ok || len(counted.GetNetwork()) != 1 || counted.GetNetwork()[0].Name != "a" {
+		t.Errorf("metrics of a container whose traffic is counted: %+v", stats)
 	}
 	if err := c.Kill("", syscall.SIGKILL, false); err != nil {
 		t.Fatal(err)
@@ -67,7 +72,7 @@ func TestAccountOfALife(t *testing.T) {
 		"steer a",
 		"ready a: port closed",
 		"ready a: port open", // the exec's, whose account is the container's
-		fmt.Sprintf("metrics a: %T", metrics),
+		"traffic a",
 		"end a: 0 processes, 0 groups gone",
 		"free a",
 	}

@@ -14,6 +14,7 @@ import (
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/hachi-run/hachi/runtime/cgroup/metrics"
 	"github.com/hachi-run/hachi/runtime/engine"
 )
 
@@ -29,7 +30,7 @@ type Group interface {
 	Starter() engine.Starter
 	Update(*specs.LinuxResources) error
 	// Stats is the metrics message of containerd that fits the host's cgroups.
-	Stats() (any, error)
+	Stats() (metrics.Message, error)
 	OOMKills() (uint64, error)
 	Freeze() error
 	Thaw() error

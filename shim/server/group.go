@@ -6,6 +6,7 @@ import (
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/hachi-run/hachi/runtime/cgroup"
+	"github.com/hachi-run/hachi/runtime/cgroup/metrics"
 	"github.com/hachi-run/hachi/runtime/engine"
 	"github.com/hachi-run/hachi/shim/pod"
 	"github.com/hachi-run/hachi/shim/reap"
@@ -27,7 +28,7 @@ func (g groups) Create(path string, r *specs.LinuxResources) (pod.Group, error) 
 }
 
 // usage reads the metrics of a cgroup that is somebody else's.
-func (g groups) usage(path string) (any, error) {
+func (g groups) usage(path string) (metrics.Message, error) {
 	found, err := g.Load(path)
 	if err != nil {
 		return nil, err

@@ -8,9 +8,9 @@ import (
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/containerd/typeurl/v2"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/hachi-run/hachi/runtime/cgroup/metrics"
 	"github.com/hachi-run/hachi/shim/sandbox"
 	"github.com/hachi-run/hachi/shim/taskpb"
 	"github.com/hachi-run/hachi/shim/ttrpc"
@@ -19,13 +19,13 @@ import (
 // Sandbox serves containerd's sandbox service.
 type Sandbox struct {
 	sandbox  *sandbox.Sandbox
-	usage    func(cgroup string) (any, error)
+	usage    func(cgroup string) (metrics.Message, error)
 	shutdown func()
 }
 
 // NewSandbox returns the service for s. usage reads the metrics of a cgroup; shutdown ends the server when the
 // answer to the current call is out.
-func NewSandbox(s *sandbox.Sandbox, usage func(cgroup string) (any, error), shutdown func()) *Sandbox {
+func NewSandbox(s *sandbox.Sandbox, usage func(cgroup string) (metrics.Message, error), shutdown func()) *Sandbox {
 	return &Sandbox{sandbox: s, usage: usage, shutdown: shutdown}
 }
 
@@ -129,11 +129,11 @@ func (s *Sandbox) SandboxMetrics(_ context.Context, r *taskpb.SandboxRequest) (*
 	if err != nil {
 		return nil, err
 	}
-	body, err := typeurl.MarshalAny(usage)
+	body, err := taskpb.Pack(usage.TypeURL(), usage)
 	if err != nil {
 		return nil, fmt.Errorf("metrics of sandbox %s: %w", r.SandboxId, err)
 	}
-	return &taskpb.SandboxMetricsResponse{Metrics: &taskpb.Metric{Id: r.SandboxId, Timestamp: taskpb.Time(time.Now()), Data: &taskpb.Any{TypeUrl: body.GetTypeUrl(), Value: body.GetValue()}}}, nil
+	return &taskpb.SandboxMetricsResponse{Metrics: &taskpb.Metric{Id: r.SandboxId, Timestamp: taskpb.Time(time.Now()), Data: body}}, nil
 }
 
 // UpdateSandbox is optional, and the pod's own limits are kubelet's to set.

@@ -10,7 +10,6 @@ import (
 	"syscall"
 
 	"github.com/containerd/errdefs"
-	"github.com/containerd/typeurl/v2"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/hachi-run/hachi/shim/bundle"
@@ -288,11 +287,11 @@ func (s *wasm) Stats(_ context.Context, r *taskpb.ProcessRequest) (*taskpb.Stats
 	if err != nil {
 		return nil, err
 	}
-	body, err := typeurl.MarshalAny(stats)
+	body, err := taskpb.Pack(stats.TypeURL(), stats)
 	if err != nil {
 		return nil, fmt.Errorf("metrics of container %s: %w", r.Id, err)
 	}
-	return &taskpb.StatsResponse{Stats: &taskpb.Any{TypeUrl: body.GetTypeUrl(), Value: body.GetValue()}}, nil
+	return &taskpb.StatsResponse{Stats: body}, nil
 }
 
 func (s *wasm) Connect(_ context.Context, r *taskpb.ProcessRequest) (*taskpb.ConnectResponse, error) {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/hachi-run/hachi/runtime/cgroup/metrics"
 	"github.com/hachi-run/hachi/shim/pod"
 )
 
@@ -58,7 +59,10 @@ func (p *page) Ready(context.Context) {
 	p.n.note("ready %s: port %s", p.id, state)
 }
 
-func (p *page) AddTo(metrics any) { p.n.note("metrics %s: %T", p.id, metrics) }
+func (p *page) Traffic() *metrics.Network {
+	p.n.note("traffic %s", p.id)
+	return &metrics.Network{Name: p.id}
+}
 
 func (p *page) End() { p.finish("end") }
 
