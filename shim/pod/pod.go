@@ -128,6 +128,8 @@ func (p *Pod) Create(ctx context.Context, o ContainerOptions) (*Container, error
 	c, err := p.create(n.ctx, o)
 	if err == nil {
 		err = p.admit(n, o, c)
+	} else if why := context.Cause(n.ctx); why != nil {
+		err = why // what failed did so for that reason
 	}
 	p.release(n, o.ID)
 	if err != nil {
