@@ -12,6 +12,7 @@ import (
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"github.com/hachi-run/hachi/shim/image/imagepb"
 	"github.com/hachi-run/hachi/shim/image/layout"
 )
 
@@ -93,11 +94,12 @@ func (s *store) file(d ocispec.Descriptor) (*os.File, error) {
 func (s *store) receive(ctx context.Context, d ocispec.Descriptor, to io.WriterAt) error {
 	err := s.ask(ctx, func(ctx context.Context) error {
 		offset := int64(0)
-		return s.call(ctx, contentRead, request(string(d.Digest)), func(message []byte) error {
-			data, err := parseData(message)
-			if err != nil {
+		return s.call(ctx, contentRead, &imagepb.ReadContentRequest{Digest: string(d.Digest)}, func(message []byte) error {
+			var reply imagepb.ReadContentResponse
+			if err := understood(reply.UnmarshalVTUnsafe(message)); err != nil { // which copies no data
 				return err
 			}
+			data := reply.Data
 			if offset+int64(len(data)) > d.Size {
 				return layout.Damaged("has more than %d bytes", d.Size)
 			}

@@ -6,7 +6,6 @@ import (
 	"slices"
 	"strings"
 
-	"github.com/containerd/containerd/api/types"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 )
 
@@ -29,7 +28,7 @@ const snapshotterDir = "io.containerd.snapshotter.v1."
 
 // newRootfs reads the task's mounts; where there are none, the spec's root. It returns nil for forms
 // that cannot be looked into without mounting them (block devices, EROFS images).
-func newRootfs(mounts []*types.Mount, spec *specs.Spec) *rootfs {
+func newRootfs(mounts []specs.Mount, spec *specs.Spec) *rootfs {
 	if len(mounts) == 0 {
 		if spec.Root == nil || !filepath.IsAbs(spec.Root.Path) {
 			return nil
@@ -40,7 +39,7 @@ func newRootfs(mounts []*types.Mount, spec *specs.Spec) *rootfs {
 		}
 		return r
 	}
-	if len(mounts) != 1 || strings.Trim(mounts[0].Target, "/") != "" {
+	if len(mounts) != 1 || strings.Trim(mounts[0].Destination, "/") != "" {
 		return nil
 	}
 	switch m := mounts[0]; m.Type {
@@ -52,7 +51,7 @@ func newRootfs(mounts []*types.Mount, spec *specs.Spec) *rootfs {
 	return nil
 }
 
-func fromBind(m *types.Mount) *rootfs {
+func fromBind(m specs.Mount) *rootfs {
 	if !filepath.IsAbs(m.Source) {
 		return nil
 	}
@@ -67,7 +66,7 @@ func fromBind(m *types.Mount) *rootfs {
 	return r
 }
 
-func fromOverlay(m *types.Mount) *rootfs {
+func fromOverlay(m specs.Mount) *rootfs {
 	r := &rootfs{overlay: true, xattr: "trusted.overlay.", committed: -1}
 	var upper string
 	for _, option := range m.Options {

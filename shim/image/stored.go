@@ -7,12 +7,12 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
 	"github.com/opencontainers/go-digest"
 	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/hachi-run/hachi/shim/image/imagepb"
 	"github.com/hachi-run/hachi/shim/image/layout"
 	"github.com/hachi-run/hachi/shim/image/wasmbin"
 )
@@ -65,7 +65,7 @@ func (s *Source) stored(ctx context.Context, name, snapshotter string, use func(
 		}
 		return use(i.kinded())
 	}
-	return s.viewed(ctx, snapshotter, config.RootFS.DiffIDs, func(mounts []*types.Mount) error {
+	return s.viewed(ctx, snapshotter, config.RootFS.DiffIDs, func(mounts []specs.Mount) error {
 		i.rootfs = newRootfs(mounts, new(specs.Spec))
 		file, err := i.rootfs.program(process)
 		if err != nil {
@@ -102,12 +102,12 @@ func (i *Image) kinded() *Image {
 
 // viewed gives use the mounts of unpacked layers. A view that a crash leaves behind belongs to nobody, so containerd's
 // garbage collector takes it.
-func (s *Source) viewed(ctx context.Context, snapshotter string, layers []digest.Digest, use func([]*types.Mount) error) (err error) {
+func (s *Source) viewed(ctx context.Context, snapshotter string, layers []digest.Digest, use func([]specs.Mount) error) (err error) {
 	key := "hachi-prepare-" + rand.Text()
-	var mounts []*types.Mount
-	err = s.ask(ctx, func(ctx context.Context) (err error) {
-		mounts, err = unary(ctx, s, snapshotsView, parseMounts, snapshotter, key, chainID(layers))
-		return err
+	var reply imagepb.ViewSnapshotResponse
+	err = s.ask(ctx, func(ctx context.Context) error {
+		reply.Reset()
+		return s.unary(ctx, snapshotsView, &imagepb.ViewSnapshotRequest{Snapshotter: snapshotter, Key: key, Parent: chainID(layers)}, &reply)
 	})
 	if errdefs.IsNotFound(err) {
 		return fmt.Errorf("its layers are not unpacked in snapshotter %s: %w (pull or import the image for this platform)", snapshotter, err)
@@ -119,9 +119,13 @@ func (s *Source) viewed(ctx context.Context, snapshotter string, layers []digest
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 		defer cancel()
 		err = errors.Join(err, s.ask(ctx, func(ctx context.Context) error {
-			return s.call(ctx, snapshotsRemove, request(snapshotter, key), func([]byte) error { return nil })
+			return s.call(ctx, snapshotsRemove, &imagepb.RemoveSnapshotRequest{Snapshotter: snapshotter, Key: key}, func([]byte) error { return nil })
 		}))
 	}()
+	var mounts []specs.Mount
+	for _, m := range reply.Mounts {
+		mounts = append(mounts, specs.Mount{Destination: m.GetTarget(), Type: m.GetType(), Source: m.GetSource(), Options: m.GetOptions()})
+	}
 	return use(mounts)
 }
 

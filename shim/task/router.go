@@ -30,7 +30,7 @@ import (
 
 // Images finds out what a container's image is.
 type Images interface {
-	Look(id string, spec *specs.Spec, rootfs []*types.Mount) (*image.Look, error)
+	Look(id string, spec *specs.Spec, rootfs []specs.Mount) (*image.Look, error)
 }
 
 // Options are what the services need. All fields are required.
@@ -99,7 +99,7 @@ func (r *Router) Create(ctx context.Context, q *taskpb.CreateTaskRequest) (*task
 	if b.Sandbox() {
 		return r.wasm.create(ctx, q, b, nil)
 	}
-	look, err := r.o.Images.Look(q.Id, b.Spec, q.Rootfs)
+	look, err := r.o.Images.Look(q.Id, b.Spec, mounts(q.Rootfs))
 	if err != nil {
 		return nil, err
 	}
@@ -122,6 +122,15 @@ func (r *Router) Create(ctx context.Context, q *taskpb.CreateTaskRequest) (*task
 		return r.createLinux(ctx, q, b, changed)
 	}
 	return reply, err
+}
+
+// mounts are a request's, in the terms of the OCI runtime spec.
+func mounts(rootfs []*types.Mount) []specs.Mount {
+	var out []specs.Mount
+	for _, m := range rootfs {
+		out = append(out, specs.Mount{Destination: m.Target, Type: m.Type, Source: m.Source, Options: m.Options})
+	}
+	return out
 }
 
 // admit refuses what must not be tried.

@@ -48,10 +48,7 @@ func (s *wasm) create(ctx context.Context, r *taskpb.CreateTaskRequest, b bundle
 	if r.Checkpoint != "" {
 		return nil, fmt.Errorf("create container %s: restore from a checkpoint: %w (Wasm containers cannot be checkpointed)", r.Id, errdefs.ErrInvalidArgument)
 	}
-	o := pod.ContainerOptions{ID: r.Id, Bundle: b, Find: find, IO: s.stdio(r.Id, r.Stdin, r.Stdout, r.Stderr, r.Terminal)}
-	for _, m := range r.Rootfs {
-		o.Rootfs = append(o.Rootfs, specs.Mount{Destination: m.Target, Type: m.Type, Source: m.Source, Options: m.Options})
-	}
+	o := pod.ContainerOptions{ID: r.Id, Bundle: b, Find: find, Rootfs: mounts(r.Rootfs), IO: s.stdio(r.Id, r.Stdin, r.Stdout, r.Stderr, r.Terminal)}
 	o.Announce = func(c *pod.Container) {
 		s.follow(c, c.Init, topicCreate, &events.TaskCreate{
 			ContainerID: r.Id, Bundle: r.Bundle, Rootfs: r.Rootfs, Pid: uint32(c.Init.Pid()),

@@ -142,12 +142,11 @@ func Bundle(t testing.TB, spec *specs.Spec) (bundle.Bundle, []*types.Mount) {
 func (r *Rig) Options(t testing.TB, id string, spec *specs.Spec) pod.ContainerOptions {
 	t.Helper()
 	b, mounts := Bundle(t, spec)
-	o := pod.ContainerOptions{ID: id, Bundle: b, Find: func(ctx context.Context) (*image.Image, error) {
-		return r.Images.Resolve(ctx, id, b.Spec, mounts)
-	}}
+	o := pod.ContainerOptions{ID: id, Bundle: b}
 	for _, m := range mounts {
 		o.Rootfs = append(o.Rootfs, specs.Mount{Type: m.Type, Source: m.Source, Options: m.Options})
 	}
+	o.Find = func(ctx context.Context) (*image.Image, error) { return r.Images.Resolve(ctx, id, b.Spec, o.Rootfs) }
 	o.IO.Stdout = "file://" + filepath.Join(b.Path, "stdout")
 	o.IO.Stderr = o.IO.Stdout
 	return o
