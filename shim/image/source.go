@@ -7,8 +7,6 @@ import (
 	"sync"
 
 	"github.com/containerd/errdefs"
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/hachi-run/hachi/shim/image/grpc"
@@ -133,7 +131,7 @@ func (l *Look) resolve(ctx context.Context) (*Image, error) {
 	}
 	image := &Image{Name: name, rootfs: root}
 	if target != nil {
-		image.Digest = string(target.Digest)
+		image.Digest = target.Digest
 		content := &store{Source: s, dir: s.ContentDir}
 		if content.dir == "" {
 			content.dir = root.contentDir()
@@ -160,12 +158,12 @@ func (l *Look) resolve(ctx context.Context) (*Image, error) {
 }
 
 // lookUp asks containerd for the container's image. A container without one gives no target.
-func (s *Source) lookUp(ctx context.Context, container string, spec *specs.Spec) (string, *ocispec.Descriptor, error) {
+func (s *Source) lookUp(ctx context.Context, container string, spec *specs.Spec) (string, *layout.Descriptor, error) {
 	if s.Address == "" || s.Namespace == "" {
 		return "", nil, fmt.Errorf("containerd's address %q or namespace %q is empty: %w", s.Address, s.Namespace, errdefs.ErrInvalidArgument)
 	}
 	var name string
-	var target ocispec.Descriptor
+	var target layout.Descriptor
 	err := s.ask(ctx, func(ctx context.Context) (err error) {
 		// kubelet's wording of the name ("nginx") need not be containerd's; then the record decides.
 		if spec.Annotations[criType] == "container" && spec.Annotations[criImage] != "" {
@@ -200,14 +198,14 @@ func (s *Source) lookUp(ctx context.Context, container string, spec *specs.Spec)
 }
 
 // target asks for the image of a name.
-func (s *Source) target(ctx context.Context, name string) (ocispec.Descriptor, error) {
+func (s *Source) target(ctx context.Context, name string) (layout.Descriptor, error) {
 	var reply imagepb.GetImageResponse
 	err := s.unary(ctx, imagesGet, &imagepb.GetImageRequest{Name: name}, &reply)
 	return descriptor(reply.GetImage()), err
 }
 
 // descriptor is an image's target.
-func descriptor(i *imagepb.Image) ocispec.Descriptor {
+func descriptor(i *imagepb.Image) layout.Descriptor {
 	d := i.GetTarget()
-	return ocispec.Descriptor{MediaType: d.GetMediaType(), Digest: digest.Digest(d.GetDigest()), Size: d.GetSize()}
+	return layout.Descriptor{MediaType: d.GetMediaType(), Digest: d.GetDigest(), Size: d.GetSize()}
 }

@@ -3,13 +3,13 @@ package image
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/hachi-run/hachi/shim/image/imagepb"
@@ -33,7 +33,7 @@ func (s *Source) Stored(ctx context.Context, name, snapshotter string, use func(
 }
 
 func (s *Source) stored(ctx context.Context, name, snapshotter string, use func(*Image) error) error {
-	var target ocispec.Descriptor
+	var target layout.Descriptor
 	err := s.ask(ctx, func(ctx context.Context) (err error) {
 		target, err = s.target(ctx, name)
 		return err
@@ -102,7 +102,7 @@ func (i *Image) kinded() *Image {
 
 // viewed gives use the mounts of unpacked layers. A view that a crash leaves behind belongs to nobody, so containerd's
 // garbage collector takes it.
-func (s *Source) viewed(ctx context.Context, snapshotter string, layers []digest.Digest, use func([]specs.Mount) error) (err error) {
+func (s *Source) viewed(ctx context.Context, snapshotter string, layers []string, use func([]specs.Mount) error) (err error) {
 	key := "hachi-prepare-" + rand.Text()
 	var reply imagepb.ViewSnapshotResponse
 	err = s.ask(ctx, func(ctx context.Context) error {
@@ -130,13 +130,14 @@ func (s *Source) viewed(ctx context.Context, snapshotter string, layers []digest
 }
 
 // chainID is the name of a snapshot with these layers in it, as image-spec's config.md has it.
-func chainID(layers []digest.Digest) string {
+func chainID(layers []string) string {
 	if len(layers) == 0 {
 		return ""
 	}
 	id := layers[0]
 	for _, l := range layers[1:] {
-		id = digest.FromString(id.String() + " " + l.String())
+		sum := sha256.Sum256([]byte(id + " " + l))
+		id = "sha256:" + hex.EncodeToString(sum[:])
 	}
-	return id.String()
+	return id
 }

@@ -26,7 +26,7 @@ func (s *store) twins(ctx context.Context, manifest string) error {
 	for _, other := range all.Images {
 		d := descriptor(other)
 		// The plugin's own record is named by the config's digest and follows the others.
-		if string(d.Digest) == manifest || !layout.IsManifest(d.MediaType) || layout.CheckDescriptor(d) != nil || strings.HasPrefix(other.GetName(), "sha256:") {
+		if d.Digest == manifest || !layout.IsManifest(d.MediaType) || layout.CheckDescriptor(d) != nil || strings.HasPrefix(other.GetName(), "sha256:") {
 			continue
 		}
 		raw, err := s.document(ctx, d)
