@@ -1,138 +1,78 @@
 package image
 
 import (
-	"bytes"
 	"context"
-	"encoding/base64"
-	"encoding/binary"
 	"errors"
-	"io"
-	"net/http"
-	"net/url"
-	"slices"
-	"strconv"
+	"fmt"
 	"strings"
 	"time"
 
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
-	"google.golang.org/protobuf/proto"
+	"github.com/hachi-run/hachi/shim/image/grpc"
+	"github.com/hachi-run/hachi/shim/status"
 )
 
+// answerTime bounds a question to containerd when the caller sets no deadline.
+const answerTime = 10 * time.Second
+
+// The calls, of services in github.com/containerd/containerd/api/services. Their messages are those of package imagepb.
 const (
-	// maxReply is containerd's own limit for a message.
-	maxReply = 16 << 20
-
-	contentType = "application/grpc"
-	statusKey   = "Grpc-Status"
+	containersGet   = "containers.v1.Containers/Get"
+	contentRead     = "content.v1.Content/Read"
+	imagesGet       = "images.v1.Images/Get"
+	imagesList      = "images.v1.Images/List"
+	snapshotsRemove = "snapshots.v1.Snapshots/Remove"
+	snapshotsView   = "snapshots.v1.Snapshots/View"
 )
 
-// call asks containerd with one message and gives each the messages of the reply; their bytes are valid until each returns.
-// Errors are each's own, errClosed, or carry a gRPC status.
-//
-// This is what containerd's services need of gRPC over HTTP/2 (grpc.io, PROTOCOL-HTTP2.md). Why it is not
-// google.golang.org/grpc: docs/rationale/server.md.
-func (s *Source) call(ctx context.Context, method string, message []byte, each func([]byte) error) error {
-	frame := binary.BigEndian.AppendUint32(make([]byte, 1, 5+len(message)), uint32(len(message)))
-	r, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://localhost/containerd.services."+method, bytes.NewReader(append(frame, message...)))
+// client is the connection to containerd.
+func (s *Source) client() *grpc.Client {
+	s.once.Do(func() {
+		s.grpc.Path = strings.TrimPrefix(s.Address, "unix://")
+		s.grpc.Metadata = map[string]string{"containerd-namespace": s.Namespace}
+	})
+	return &s.grpc
+}
+
+// call asks containerd and gives each the messages of the reply; their bytes are valid until each returns. Errors are each's
+// own, grpc.ErrClosed, or a *status.Error.
+func (s *Source) call(ctx context.Context, method string, request interface{ MarshalVT() ([]byte, error) }, each func([]byte) error) error {
+	raw, err := request.MarshalVT()
 	if err != nil {
 		return err
 	}
-	r.Header = http.Header{"Content-Type": {contentType}, "Te": {"trailers"}, "Containerd-Namespace": {s.Namespace}}
-	if end, ok := ctx.Deadline(); ok {
-		r.Header["Grpc-Timeout"] = []string{strconv.FormatInt(max(1, time.Until(end).Milliseconds()), 10) + "m"}
-	}
-	conn, err := s.connect(ctx)
+	return s.client().Call(ctx, "containerd.services."+method, raw, each)
+}
+
+// unary makes a call whose reply is one message.
+func (s *Source) unary(ctx context.Context, method string, request interface{ MarshalVT() ([]byte, error) }, reply interface{ UnmarshalVT([]byte) error }) error {
+	return s.call(ctx, method, request, func(raw []byte) error { return understood(reply.UnmarshalVT(raw)) })
+}
+
+// understood is the error of a reply that was read, as a status.
+func understood(err error) error {
 	if err != nil {
-		return err
+		return status.Errorf(status.Internal, "malformed reply: %v", err)
 	}
-	reply, err := conn.RoundTrip(r)
-	if err != nil {
-		return broken(ctx, nil, err)
-	}
-	defer reply.Body.Close()
-	if reply.Header.Get(statusKey) != "" { // nothing follows
-		return verdict(reply.Header)
-	}
-	if kind := reply.Header.Get("Content-Type"); reply.StatusCode != http.StatusOK || !strings.HasPrefix(kind, contentType) {
-		return status.Errorf(httpCode(reply.StatusCode), "HTTP status %s with content type %q instead of gRPC", reply.Status, kind)
-	}
-	for buffer := []byte(nil); ; {
-		buffer, err = readMessage(ctx, reply, buffer)
-		switch {
-		case err == nil:
-			err = each(buffer)
-		case errors.Is(err, io.EOF):
-			return verdict(reply.Trailer)
-		}
-		if err != nil {
+	return nil
+}
+
+// ask makes calls to containerd. A connection that broke under a call, as a restart of containerd
+// breaks it, is worth another try: all calls here only read.
+func (s *Source) ask(ctx context.Context, calls func(context.Context) error) error {
+	ctx, cancel := context.WithTimeout(ctx, answerTime)
+	defer cancel()
+	for try := 0; ; try++ {
+		err := calls(ctx)
+		var remote *status.Error
+		if !errors.As(err, &remote) {
 			return err
 		}
+		switch code := remote.Code; {
+		case code == status.Unavailable && try < 2 && ctx.Err() == nil:
+			continue
+		case code == status.Unavailable || code == status.DeadlineExceeded:
+			return fmt.Errorf("containerd at %s: %w (is containerd running?)", s.Address, err)
+		}
+		return err
 	}
-}
-
-// readMessage reads a message into buffer or a larger one. The error is EOF where the reply ends before it.
-func readMessage(ctx context.Context, reply *http.Response, buffer []byte) ([]byte, error) {
-	var head [5]byte
-	if _, err := io.ReadFull(reply.Body, head[:]); errors.Is(err, io.EOF) {
-		return nil, err
-	} else if err != nil {
-		return nil, broken(ctx, reply.Trailer, err)
-	}
-	size := binary.BigEndian.Uint32(head[1:])
-	if head[0] != 0 {
-		return nil, status.Errorf(codes.Internal, "received message with flags %#x: compression was not asked for", head[0])
-	}
-	if size > maxReply {
-		return nil, status.Errorf(codes.ResourceExhausted, "received message larger than max (%d vs. %d)", size, maxReply)
-	}
-	buffer = slices.Grow(buffer[:0], int(size))[:size]
-	if _, err := io.ReadFull(reply.Body, buffer); err != nil {
-		return nil, broken(ctx, reply.Trailer, err)
-	}
-	return buffer, nil
-}
-
-// verdict is the error that the end of a reply tells.
-func verdict(h http.Header) error {
-	code, err := strconv.ParseUint(h.Get(statusKey), 10, 31)
-	if err != nil {
-		return status.Errorf(codes.Internal, "the reply ends with grpc-status %q", h.Get(statusKey))
-	}
-	if code == 0 {
-		return nil
-	}
-	text := h.Get("Grpc-Message")
-	if plain, err := url.PathUnescape(text); err == nil {
-		text = plain
-	}
-	st := status.New(codes.Code(code), text).Proto()
-	// The details tell of errors that containerd joined; without them the first one is known.
-	if details, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(h.Get("Grpc-Status-Details-Bin"), "=")); err == nil {
-		_ = proto.UnmarshalOptions{Merge: true}.Unmarshal(details, st)
-		st.Code, st.Message = int32(code), text
-	}
-	return status.ErrorProto(st)
-}
-
-// broken is the error of a reply that ends too early: its context ended, or the connection, or what was sent is wrong.
-func broken(ctx context.Context, trailer http.Header, err error) error {
-	switch {
-	case ctx.Err() != nil:
-		return status.FromContextError(ctx.Err()).Err()
-	case len(trailer) > 0:
-		return status.Error(codes.Internal, "the reply ends within a message")
-	}
-	return status.Error(codes.Unavailable, err.Error())
-}
-
-// httpCode is what an answer from something else than a gRPC server means (grpc.io, http-grpc-status-mapping.md).
-func httpCode(code int) codes.Code {
-	switch code {
-	case http.StatusNotFound:
-		return codes.Unimplemented
-	case http.StatusTooManyRequests, http.StatusBadGateway, http.StatusServiceUnavailable, http.StatusGatewayTimeout:
-		return codes.Unavailable
-	}
-	return codes.Unknown
 }

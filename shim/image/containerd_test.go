@@ -102,7 +102,7 @@ func (d *fake) file(t testing.TB, digest string, blob []byte) {
 }
 
 // add imports a layout under its name and makes a container of it; the result is the task's rootfs.
-func (d *fake) add(t testing.TB, container string, l images.Layout, files bool) []*types.Mount {
+func (d *fake) add(t testing.TB, container string, l images.Layout, files bool) []specs.Mount {
 	t.Helper()
 	d.store(t, l.Blobs, files)
 	d.images[l.Ref] = &types.Descriptor{MediaType: l.Target.MediaType, Digest: l.Target.Digest, Size: l.Target.Size}
@@ -111,7 +111,7 @@ func (d *fake) add(t testing.TB, container string, l images.Layout, files bool) 
 }
 
 // snapshot unpacks a layout's tar layers the way the overlayfs snapshotter lays them out.
-func (d *fake) snapshot(t testing.TB, l images.Layout) []*types.Mount {
+func (d *fake) snapshot(t testing.TB, l images.Layout) []specs.Mount {
 	t.Helper()
 	base := filepath.Join(d.root, "io.containerd.snapshotter.v1.overlayfs/snapshots")
 	var lower []string
@@ -125,9 +125,9 @@ func (d *fake) snapshot(t testing.TB, l images.Layout) []*types.Mount {
 		t.Fatal(err)
 	}
 	if len(lower) == 0 {
-		return []*types.Mount{{Type: "bind", Source: upper, Options: []string{"rbind", "rw"}}}
+		return []specs.Mount{{Type: "bind", Source: upper, Options: []string{"rbind", "rw"}}}
 	}
-	return []*types.Mount{{Type: "overlay", Source: "overlay", Options: []string{
+	return []specs.Mount{{Type: "overlay", Source: "overlay", Options: []string{
 		"index=off", "workdir=" + filepath.Dir(upper) + "/work", "upperdir=" + upper, "lowerdir=" + strings.Join(lower, ":"),
 	}}}
 }

@@ -9,9 +9,9 @@ import (
 	"path"
 
 	"github.com/containerd/errdefs"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"github.com/hachi-run/hachi/shim/image/imagepb"
 	"github.com/hachi-run/hachi/shim/image/layout"
 )
 
@@ -22,7 +22,7 @@ type store struct {
 }
 
 // document reads a small blob and proves its digest.
-func (s *store) document(ctx context.Context, d ocispec.Descriptor) ([]byte, error) {
+func (s *store) document(ctx context.Context, d layout.Descriptor) ([]byte, error) {
 	if d.Size > layout.MaxDocument {
 		return nil, fmt.Errorf("content %s: %d bytes exceed %d: %w", d.Digest, d.Size, layout.MaxDocument, errdefs.ErrInvalidArgument)
 	}
@@ -41,14 +41,14 @@ func (s *store) document(ctx context.Context, d ocispec.Descriptor) ([]byte, err
 	if err != nil {
 		return nil, fmt.Errorf("content %s: %w", d.Digest, err)
 	}
-	if err := layout.Verify(buffer(raw), d.Size, string(d.Digest)); err != nil {
+	if err := layout.Verify(buffer(raw), d.Size, d.Digest); err != nil {
 		return nil, fmt.Errorf("content %s: %w", d.Digest, err)
 	}
 	return raw, nil
 }
 
 // module opens a blob that may be large.
-func (s *store) module(d ocispec.Descriptor) (*os.File, error) {
+func (s *store) module(d layout.Descriptor) (*os.File, error) {
 	f, err := s.file(d)
 	if err == nil || !errors.Is(err, errdefs.ErrNotFound) {
 		return f, err
@@ -57,13 +57,13 @@ func (s *store) module(d ocispec.Descriptor) (*os.File, error) {
 		if err := s.receive(context.Background(), d, to); err != nil {
 			return fmt.Errorf("content %s: %w", d.Digest, err)
 		}
-		return layout.Verify(to, d.Size, string(d.Digest))
+		return layout.Verify(to, d.Size, d.Digest)
 	})
 }
 
 // file opens a blob in the content directory. NotFound also means that the directory is unknown.
-func (s *store) file(d ocispec.Descriptor) (*os.File, error) {
-	algorithm, sum, err := layout.ParseDigest(string(d.Digest))
+func (s *store) file(d layout.Descriptor) (*os.File, error) {
+	algorithm, sum, err := layout.ParseDigest(d.Digest)
 	if err != nil {
 		return nil, err
 	}
@@ -90,14 +90,15 @@ func (s *store) file(d ocispec.Descriptor) (*os.File, error) {
 }
 
 // receive copies a blob from containerd's content service, at most its size and one byte.
-func (s *store) receive(ctx context.Context, d ocispec.Descriptor, to io.WriterAt) error {
+func (s *store) receive(ctx context.Context, d layout.Descriptor, to io.WriterAt) error {
 	err := s.ask(ctx, func(ctx context.Context) error {
 		offset := int64(0)
-		return s.call(ctx, contentRead, request(string(d.Digest)), func(message []byte) error {
-			data, err := parseData(message)
-			if err != nil {
+		return s.call(ctx, contentRead, &imagepb.ReadContentRequest{Digest: d.Digest}, func(message []byte) error {
+			var reply imagepb.ReadContentResponse
+			if err := understood(reply.UnmarshalVTUnsafe(message)); err != nil { // which copies no data
 				return err
 			}
+			data := reply.Data
 			if offset+int64(len(data)) > d.Size {
 				return layout.Damaged("has more than %d bytes", d.Size)
 			}

@@ -9,8 +9,8 @@ import (
 	"testing"
 	"time"
 
-	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/hachi-run/hachi/internal/testenv/images"
 	"github.com/hachi-run/hachi/shim/image"
@@ -157,7 +157,7 @@ func TestNoDaemon(t *testing.T) {
 	defer s.Close()
 	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
 	defer cancel()
-	_, err := s.Resolve(ctx, "c", command("/app.wasm"), []*types.Mount{})
+	_, err := s.Resolve(ctx, "c", command("/app.wasm"), []specs.Mount{})
 	if err == nil || !strings.Contains(err.Error(), "none.sock") || !strings.Contains(err.Error(), "is containerd running?") {
 		t.Errorf("got %v", err)
 	}

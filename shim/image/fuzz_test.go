@@ -1,22 +1,18 @@
 package image
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strconv"
 	"strings"
 	"testing"
 
-	"github.com/containerd/containerd/api/types"
+	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
+
+	"github.com/hachi-run/hachi/shim/image/imagepb"
 )
 
 // FuzzSpec gives the reader of OCI specs and mounts strange ones; whatever it opens must lie in the
@@ -51,9 +47,9 @@ func FuzzSpec(f *testing.F) {
 		}
 		place := strings.NewReplacer("UPPER", base+"/upper", "LOWER", base+"/lower")
 		upper, lower = place.Replace(upper), place.Replace(lower)
-		var mounts []*types.Mount
+		var mounts []specs.Mount
 		if kind != "" {
-			mounts = []*types.Mount{{Type: kind, Source: upper, Options: []string{"lowerdir=" + lower, "upperdir=" + upper}}}
+			mounts = []specs.Mount{{Type: kind, Source: upper, Options: []string{"lowerdir=" + lower, "upperdir=" + upper}}}
 		}
 		if spec.Root != nil {
 			spec.Root.Path = "" // an absolute root would be a place of this machine
@@ -84,30 +80,20 @@ func FuzzSpec(f *testing.F) {
 
 // FuzzReply gives the readers of containerd's replies strange ones: they answer, or say that they cannot.
 func FuzzReply(f *testing.F) {
-	image := request("\x0a\x04name\x1a\x06\x0a\x01m\x18\x80\x01")
-	f.Add(append([]byte{0, 0, 0, 0, byte(len(image))}, image...))
-	f.Add([]byte{0, 0xff, 0xff, 0xff, 0xff})
-	f.Add([]byte{1, 0, 0, 0, 1, 0})
-	f.Add([]byte{0, 0, 0, 0, 2, 0x0a, 0x7f})
+	f.Add([]byte("\x0a\x0e\x0a\x04name\x1a\x06\x0a\x01m\x18\x80\x01"))
+	f.Add([]byte("\x08\x07\x12\x03one"))
+	f.Add([]byte("\x0a\x7f"))
 	f.Fuzz(func(t *testing.T, raw []byte) {
-		body := &http.Response{Body: io.NopCloser(bytes.NewReader(raw))}
-		for message := []byte(nil); ; {
-			var err error
-			if message, err = readMessage(t.Context(), body, message); err != nil {
-				if _, ok := status.FromError(err); !ok && !errors.Is(err, io.EOF) {
-					t.Errorf("%x: got %v, which has no status", raw, err)
-				}
-				return
+		for _, reply := range []interface{ UnmarshalVT([]byte) error }{
+			new(imagepb.GetContainerResponse), new(imagepb.GetImageResponse), new(imagepb.ListImagesResponse), new(imagepb.ViewSnapshotResponse),
+		} {
+			if err := understood(reply.UnmarshalVT(raw)); err != nil && !errdefs.IsInternal(err) {
+				t.Errorf("%x: got %v", raw, err)
 			}
-			_, contained := parseContainer(message)
-			_, data := parseData(message)
-			_, images := parseImages(message)
-			_, mounts := parseMounts(message)
-			for _, err := range []error{contained, data, images, mounts} {
-				if err != nil && status.Code(err) != codes.Internal {
-					t.Errorf("%x: got %v", message, err)
-				}
-			}
+		}
+		var data imagepb.ReadContentResponse
+		if err := understood(data.UnmarshalVTUnsafe(raw)); err == nil && len(data.Data) > len(raw) {
+			t.Errorf("%x: got %x", raw, data.Data)
 		}
 	})
 }

@@ -12,13 +12,13 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/containerd/containerd/api/types"
+	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"golang.org/x/sys/unix"
 )
 
 // overlay mounts layers (top first, the first one writable) in a mount namespace of the calling
 // thread alone, which dies with the goroutine.
-func overlay(t *testing.T, options ...string) (mount *types.Mount, merged string) {
+func overlay(t *testing.T, options ...string) (mount specs.Mount, merged string) {
 	t.Helper()
 	if os.Getuid() != 0 {
 		t.Skip("needs root: overlay mounts and trusted.* attributes")
@@ -47,10 +47,10 @@ func overlay(t *testing.T, options ...string) (mount *types.Mount, merged string
 	merged = dir("merged")
 	options = append(options, "lowerdir="+strings.Join(lower, ":"), "upperdir="+dir("upper"), "workdir="+dir("work"))
 	t.Cleanup(func() { unix.Unmount(merged, unix.MNT_DETACH) })
-	return &types.Mount{Type: "overlay", Source: "overlay", Options: options}, merged
+	return specs.Mount{Type: "overlay", Source: "overlay", Options: options}, merged
 }
 
-func mountOverlay(t *testing.T, m *types.Mount, at string) {
+func mountOverlay(t *testing.T, m specs.Mount, at string) {
 	t.Helper()
 	if err := unix.Mount("overlay", at, "overlay", 0, strings.Join(m.Options, ",")); err != nil {
 		t.Fatalf("mount overlay: %v", err)
@@ -138,7 +138,7 @@ func TestLookupEqualsTheKernel(t *testing.T) {
 	}
 }
 
-func compare(t *testing.T, r *rand.Rand, m *types.Mount, merged string) {
+func compare(t *testing.T, r *rand.Rand, m specs.Mount, merged string) {
 	fs := fromOverlay(m)
 	for _, dir := range fs.layers[1:] {
 		tree(t, r, dir)

@@ -11,7 +11,6 @@ import (
 
 	"github.com/containerd/containerd/api/services/containers/v1"
 	"github.com/containerd/containerd/api/services/snapshots/v1"
-	"github.com/containerd/containerd/api/types"
 	"github.com/containerd/errdefs"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 	"google.golang.org/grpc"
@@ -91,7 +90,7 @@ func stored(t *testing.T, d *daemon.Daemon, s *image.Source) {
 }
 
 // create makes a container, without a task, and asks containerd for its spec and mounts.
-func create(t *testing.T, d *daemon.Daemon, l images.Layout) (*specs.Spec, []*types.Mount) {
+func create(t *testing.T, d *daemon.Daemon, l images.Layout) (*specs.Spec, []specs.Mount) {
 	t.Helper()
 	archive := filepath.Join(t.TempDir(), "image.tar")
 	if err := os.WriteFile(archive, l.Archive, 0o644); err != nil {
@@ -122,5 +121,9 @@ func create(t *testing.T, d *daemon.Daemon, l images.Layout) (*specs.Spec, []*ty
 	if err := json.Unmarshal(c.Container.Spec.Value, spec); err != nil {
 		t.Fatal(err)
 	}
-	return spec, mounts.Mounts
+	var out []specs.Mount
+	for _, m := range mounts.Mounts {
+		out = append(out, specs.Mount{Destination: m.Target, Type: m.Type, Source: m.Source, Options: m.Options})
+	}
+	return spec, out
 }

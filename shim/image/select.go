@@ -10,7 +10,6 @@ import (
 	"strings"
 
 	"github.com/containerd/errdefs"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
 	"github.com/hachi-run/hachi/shim/image/layout"
@@ -19,7 +18,7 @@ import (
 
 // read fills the image from its manifest and config and returns the config's digest. form is what the
 // entrypoint's file in the root file system is.
-func (i *Image) read(ctx context.Context, s *store, target ocispec.Descriptor, p *specs.Process, form wasmbin.Form) (string, error) {
+func (i *Image) read(ctx context.Context, s *store, target layout.Descriptor, p *specs.Process, form wasmbin.Form) (string, error) {
 	sel := selector{store: s, committed: -1, wasmFirst: form.IsWasm()}
 	if i.rootfs != nil {
 		sel.committed = i.rootfs.committed
@@ -28,7 +27,7 @@ func (i *Image) read(ctx context.Context, s *store, target ocispec.Descriptor, p
 	if err != nil {
 		return "", err
 	}
-	i.Digest = string(c.desc.Digest)
+	i.Digest = c.desc.Digest
 	config, err := s.config(ctx, c.manifest.Config)
 	if err != nil {
 		return "", err
@@ -51,13 +50,13 @@ func (i *Image) read(ctx context.Context, s *store, target ocispec.Descriptor, p
 		}
 		return "", noModule(c.manifest, p)
 	}
-	return string(c.manifest.Config.Digest), nil
+	return c.manifest.Config.Digest, nil
 }
 
-func (s *store) config(ctx context.Context, d ocispec.Descriptor) (*ocispec.Image, error) {
+func (s *store) config(ctx context.Context, d layout.Descriptor) (*layout.Image, error) {
 	strict := layout.IsImageConfig(d.MediaType)
 	if !strict && d.Size > layout.MaxDocument {
-		return new(ocispec.Image), nil
+		return new(layout.Image), nil
 	}
 	raw, err := s.document(ctx, d)
 	if err != nil {
@@ -68,14 +67,14 @@ func (s *store) config(ctx context.Context, d ocispec.Descriptor) (*ocispec.Imag
 		return nil, fmt.Errorf("config %s: %w: %w", d.Digest, err, errdefs.ErrInvalidArgument)
 	}
 	if err != nil {
-		return new(ocispec.Image), nil
+		return new(layout.Image), nil
 	}
 	return c, nil
 }
 
 // modules lists the Wasm layers, the one to run first: the one whose title is the base name of the
 // command, else the first.
-func modules(s *store, m *ocispec.Manifest, p *specs.Process, entrypoint []string) []Module {
+func modules(s *store, m *layout.Manifest, p *specs.Process, entrypoint []string) []Module {
 	var out []Module
 	arg := ""
 	if p != nil && len(p.Args) > 0 {
@@ -86,8 +85,8 @@ func modules(s *store, m *ocispec.Manifest, p *specs.Process, entrypoint []strin
 		if !layout.IsWasmLayer(d.MediaType) {
 			continue
 		}
-		module := Module{Digest: string(d.Digest), Size: d.Size, open: func() (*os.File, error) { return s.module(d) }}
-		if title := d.Annotations[ocispec.AnnotationTitle]; title != "" {
+		module := Module{Digest: d.Digest, Size: d.Size, open: func() (*os.File, error) { return s.module(d) }}
+		if title := d.Annotations[layout.AnnotationTitle]; title != "" {
 			module.Name = path.Base(title)
 		}
 		if entry < 0 && arg != "" && module.Name == arg {
@@ -116,7 +115,7 @@ func modules(s *store, m *ocispec.Manifest, p *specs.Process, entrypoint []strin
 }
 
 // noModule explains an image that says it is Wasm and in which no Wasm was found.
-func noModule(m *ocispec.Manifest, p *specs.Process) error {
+func noModule(m *layout.Manifest, p *specs.Process) error {
 	var tars int
 	var others []string
 	for _, d := range m.Layers {
@@ -141,9 +140,9 @@ func noModule(m *ocispec.Manifest, p *specs.Process) error {
 
 // candidate is one manifest of an image.
 type candidate struct {
-	desc     ocispec.Descriptor
-	platform ocispec.Platform
-	manifest *ocispec.Manifest
+	desc     layout.Descriptor
+	platform layout.Platform
+	manifest *layout.Manifest
 }
 
 // selector finds the manifest that containerd made the container from. containerd does not tell; but
@@ -158,7 +157,7 @@ type selector struct {
 	missing   error
 }
 
-func (s *selector) pick(ctx context.Context, target ocispec.Descriptor) (*candidate, error) {
+func (s *selector) pick(ctx context.Context, target layout.Descriptor) (*candidate, error) {
 	if layout.IsManifest(target.MediaType) { // containerd takes a lone manifest for any platform
 		m, err := s.read(ctx, target)
 		if err != nil {
@@ -186,7 +185,7 @@ func (s *selector) pick(ctx context.Context, target ocispec.Descriptor) (*candid
 		target.Digest, runtime.GOARCH, errdefs.ErrFailedPrecondition)
 }
 
-func (s *selector) read(ctx context.Context, d ocispec.Descriptor) (*ocispec.Manifest, error) {
+func (s *selector) read(ctx context.Context, d layout.Descriptor) (*layout.Manifest, error) {
 	raw, err := s.document(ctx, d)
 	if err != nil {
 		return nil, fmt.Errorf("manifest: %w", err)
@@ -200,7 +199,7 @@ func (s *selector) read(ctx context.Context, d ocispec.Descriptor) (*ocispec.Man
 
 // walk collects the manifests below an index whose content is here; a pull fetches only those of one
 // platform.
-func (s *selector) walk(ctx context.Context, d ocispec.Descriptor, depth int) error {
+func (s *selector) walk(ctx context.Context, d layout.Descriptor, depth int) error {
 	if !layout.IsIndex(d.MediaType) {
 		return fmt.Errorf("media type %.100q is neither a manifest nor an index: %w (hachi takes OCI and Docker images)", d.MediaType, errdefs.ErrInvalidArgument)
 	}
@@ -247,7 +246,7 @@ func (s *selector) walk(ctx context.Context, d ocispec.Descriptor, depth int) er
 }
 
 // rank orders platforms, lower first; negative means not for us.
-func (s *selector) rank(p ocispec.Platform) int {
+func (s *selector) rank(p layout.Platform) int {
 	host, wasm := 0, 1
 	if s.wasmFirst {
 		host, wasm = 9, 1
@@ -267,7 +266,7 @@ func (s *selector) rank(p ocispec.Platform) int {
 	return -1
 }
 
-func tarLayers(m *ocispec.Manifest) int {
+func tarLayers(m *layout.Manifest) int {
 	n := 0
 	for _, d := range m.Layers {
 		if layout.IsTarLayer(d.MediaType) {

@@ -129,7 +129,7 @@ func TestFewCalls(t *testing.T) {
 		name   string
 		id     string
 		spec   *specs.Spec
-		rootfs []*types.Mount
+		rootfs []specs.Mount
 		kind   image.Kind
 		want   []string
 	}{
@@ -321,12 +321,12 @@ func TestOpaqueMounts(t *testing.T) {
 	d.add(t, "a", layout(t, "A"), false)
 	d.add(t, "g", layout(t, "G"), false)
 	d.add(t, "h", layout(t, "H"), false)
-	for name, rootfs := range map[string][]*types.Mount{
+	for name, rootfs := range map[string][]specs.Mount{
 		"erofs":     {{Type: "erofs", Source: "/dev/null"}, {Type: "format/overlay", Options: []string{"lowerdir={{ mount 0 }}"}}},
 		"block":     {{Type: "ext4", Source: "/dev/mapper/snap-1"}},
 		"data only": {{Type: "overlay", Options: []string{"lowerdir=/a::/b"}}},
 		"relative":  {{Type: "bind", Source: "rootfs"}},
-		"subfolder": {{Type: "bind", Source: "/", Target: "/proc"}},
+		"subfolder": {{Type: "bind", Source: "/", Destination: "/proc"}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			i, err := s.Resolve(t.Context(), "a", command("/app.wasm"), rootfs)

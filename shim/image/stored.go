@@ -3,15 +3,16 @@ package image
 import (
 	"context"
 	"crypto/rand"
+	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"time"
 
 	"github.com/containerd/errdefs"
-	"github.com/opencontainers/go-digest"
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 	specs "github.com/opencontainers/runtime-spec/specs-go"
 
+	"github.com/hachi-run/hachi/shim/image/imagepb"
 	"github.com/hachi-run/hachi/shim/image/layout"
 	"github.com/hachi-run/hachi/shim/image/wasmbin"
 )
@@ -32,7 +33,7 @@ func (s *Source) Stored(ctx context.Context, name, snapshotter string, use func(
 }
 
 func (s *Source) stored(ctx context.Context, name, snapshotter string, use func(*Image) error) error {
-	var target ocispec.Descriptor
+	var target layout.Descriptor
 	err := s.ask(ctx, func(ctx context.Context) (err error) {
 		target, err = s.target(ctx, name)
 		return err
@@ -101,12 +102,12 @@ func (i *Image) kinded() *Image {
 
 // viewed gives use the mounts of unpacked layers. A view that a crash leaves behind belongs to nobody, so containerd's
 // garbage collector takes it.
-func (s *Source) viewed(ctx context.Context, snapshotter string, layers []digest.Digest, use func([]specs.Mount) error) (err error) {
+func (s *Source) viewed(ctx context.Context, snapshotter string, layers []string, use func([]specs.Mount) error) (err error) {
 	key := "hachi-prepare-" + rand.Text()
-	var mounts []specs.Mount
-	err = s.ask(ctx, func(ctx context.Context) (err error) {
-		mounts, err = unary(ctx, s, snapshotsView, parseMounts, snapshotter, key, chainID(layers))
-		return err
+	var reply imagepb.ViewSnapshotResponse
+	err = s.ask(ctx, func(ctx context.Context) error {
+		reply.Reset()
+		return s.unary(ctx, snapshotsView, &imagepb.ViewSnapshotRequest{Snapshotter: snapshotter, Key: key, Parent: chainID(layers)}, &reply)
 	})
 	if errdefs.IsNotFound(err) {
 		return fmt.Errorf("its layers are not unpacked in snapshotter %s: %w (pull or import the image for this platform)", snapshotter, err)
@@ -118,20 +119,25 @@ func (s *Source) viewed(ctx context.Context, snapshotter string, layers []digest
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 		defer cancel()
 		err = errors.Join(err, s.ask(ctx, func(ctx context.Context) error {
-			return s.call(ctx, snapshotsRemove, request(snapshotter, key), func([]byte) error { return nil })
+			return s.call(ctx, snapshotsRemove, &imagepb.RemoveSnapshotRequest{Snapshotter: snapshotter, Key: key}, func([]byte) error { return nil })
 		}))
 	}()
+	var mounts []specs.Mount
+	for _, m := range reply.Mounts {
+		mounts = append(mounts, specs.Mount{Destination: m.GetTarget(), Type: m.GetType(), Source: m.GetSource(), Options: m.GetOptions()})
+	}
 	return use(mounts)
 }
 
 // chainID is the name of a snapshot with these layers in it, as image-spec's config.md has it.
-func chainID(layers []digest.Digest) string {
+func chainID(layers []string) string {
 	if len(layers) == 0 {
 		return ""
 	}
 	id := layers[0]
 	for _, l := range layers[1:] {
-		id = digest.FromString(id.String() + " " + l.String())
+		sum := sha256.Sum256([]byte(id + " " + l))
+		id = "sha256:" + hex.EncodeToString(sum[:])
 	}
-	return id.String()
+	return id
 }

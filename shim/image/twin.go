@@ -7,6 +7,7 @@ import (
 
 	"github.com/containerd/errdefs"
 
+	"github.com/hachi-run/hachi/shim/image/imagepb"
 	"github.com/hachi-run/hachi/shim/image/layout"
 )
 
@@ -14,18 +15,18 @@ import (
 // images by their config's digest, and so two images whose configs are "{}" are one to it. Running
 // the wrong program would be worse than running none.
 func (s *store) twins(ctx context.Context, manifest string) error {
-	var all []record
-	err := s.ask(ctx, func(ctx context.Context) (err error) {
-		all, err = unary(ctx, s.Source, imagesList, parseImages)
-		return err
+	var all imagepb.ListImagesResponse
+	err := s.ask(ctx, func(ctx context.Context) error {
+		all.Reset()
+		return s.unary(ctx, imagesList, &imagepb.ListImagesRequest{}, &all)
 	})
 	if err != nil {
 		return fmt.Errorf("list images: %w", err)
 	}
-	for _, other := range all {
-		d := other.target
+	for _, other := range all.Images {
+		d := descriptor(other)
 		// The plugin's own record is named by the config's digest and follows the others.
-		if string(d.Digest) == manifest || !layout.IsManifest(d.MediaType) || layout.CheckDescriptor(d) != nil || strings.HasPrefix(other.name, "sha256:") {
+		if d.Digest == manifest || !layout.IsManifest(d.MediaType) || layout.CheckDescriptor(d) != nil || strings.HasPrefix(other.GetName(), "sha256:") {
 			continue
 		}
 		raw, err := s.document(ctx, d)
@@ -34,7 +35,7 @@ func (s *store) twins(ctx context.Context, manifest string) error {
 		}
 		if m, err := layout.ParseManifest(raw); err == nil && m.Config.Digest == layout.BareConfig {
 			return fmt.Errorf("has the config {}, as %s has: containerd cannot tell them apart: %w (build both with hachi build, or remove the other)",
-				other.name, errdefs.ErrFailedPrecondition)
+				other.GetName(), errdefs.ErrFailedPrecondition)
 		}
 	}
 	return nil

@@ -7,8 +7,6 @@ import (
 	"sort"
 	"strconv"
 	"strings"
-
-	ocispec "github.com/opencontainers/image-spec/specs-go/v1"
 )
 
 // Limits on what is read from an image. Real ones stay far below; containerd itself refuses manifests
@@ -66,7 +64,7 @@ type shape struct {
 }
 
 // ParseManifest reads an OCI or Docker image manifest.
-func ParseManifest(raw []byte) (*ocispec.Manifest, error) {
+func ParseManifest(raw []byte) (*Manifest, error) {
 	var s shape
 	if err := decode(raw, &s); err != nil {
 		return nil, err
@@ -77,14 +75,14 @@ func ParseManifest(raw []byte) (*ocispec.Manifest, error) {
 	case s.Manifests != nil || IsIndex(s.MediaType):
 		return nil, errors.New("expected a manifest, found an index")
 	}
-	m := new(ocispec.Manifest)
+	m := new(Manifest)
 	if err := decode(raw, m); err != nil {
 		return nil, err
 	}
 	if len(m.Layers) > maxLayers {
 		return nil, fmt.Errorf("%d layers exceed %d", len(m.Layers), maxLayers)
 	}
-	for _, d := range append([]ocispec.Descriptor{m.Config}, m.Layers...) {
+	for _, d := range append([]Descriptor{m.Config}, m.Layers...) {
 		if err := CheckDescriptor(d); err != nil {
 			return nil, err
 		}
@@ -93,7 +91,7 @@ func ParseManifest(raw []byte) (*ocispec.Manifest, error) {
 }
 
 // ParseIndex reads an OCI index or Docker manifest list.
-func ParseIndex(raw []byte) (*ocispec.Index, error) {
+func ParseIndex(raw []byte) (*Index, error) {
 	var s shape
 	if err := decode(raw, &s); err != nil {
 		return nil, err
@@ -101,7 +99,7 @@ func ParseIndex(raw []byte) (*ocispec.Index, error) {
 	if s.Config != nil || s.Layers != nil || s.FSLayers != nil || IsManifest(s.MediaType) {
 		return nil, errors.New("expected an index, found a manifest")
 	}
-	x := new(ocispec.Index)
+	x := new(Index)
 	if err := decode(raw, x); err != nil {
 		return nil, err
 	}
@@ -117,8 +115,8 @@ func ParseIndex(raw []byte) (*ocispec.Index, error) {
 }
 
 // ParseConfig reads an image config. Of JSON that is something else it gives what happens to look alike.
-func ParseConfig(raw []byte) (*ocispec.Image, error) {
-	c := new(ocispec.Image)
+func ParseConfig(raw []byte) (*Image, error) {
+	c := new(Image)
 	if err := decode(raw, c); err != nil {
 		return nil, err
 	}
@@ -126,11 +124,11 @@ func ParseConfig(raw []byte) (*ocispec.Image, error) {
 }
 
 // CheckDescriptor proves that a descriptor that a stranger wrote has a possible size and digest.
-func CheckDescriptor(d ocispec.Descriptor) error {
+func CheckDescriptor(d Descriptor) error {
 	if d.Size < 0 {
 		return fmt.Errorf("descriptor %.80q: size %d", d.Digest, d.Size)
 	}
-	_, _, err := ParseDigest(string(d.Digest))
+	_, _, err := ParseDigest(d.Digest)
 	return err
 }
 

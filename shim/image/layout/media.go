@@ -4,7 +4,7 @@ package layout
 
 import "strings"
 
-// Names that image-spec's Go package lacks.
+// Names that image-spec does not have.
 const (
 	dockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 	dockerIndex    = "application/vnd.docker.distribution.manifest.list.v2+json"

@@ -160,7 +160,7 @@ func (i *Image) scan(f *os.File) (index []byte, err error) {
 }
 
 func (i *Image) choose(raw []byte, name string) error {
-	index, err := layout.ParseIndex(raw)
+	index, err := parse[ocispec.Index](raw, layout.ParseIndex)
 	if err != nil {
 		return fmt.Errorf("index.json: %w", err)
 	}

@@ -122,7 +122,7 @@ func (i *Image) walk(ctx context.Context, visit func(ocispec.Descriptor, []byte)
 			if raw, err = i.document(ctx, d); err != nil {
 				return fmt.Errorf("index: %w", err)
 			}
-			x, err := layout.ParseIndex(raw)
+			x, err := parse[ocispec.Index](raw, layout.ParseIndex)
 			if err != nil {
 				return fmt.Errorf("index %s: %w", d.Digest, err)
 			}
@@ -131,7 +131,7 @@ func (i *Image) walk(ctx context.Context, visit func(ocispec.Descriptor, []byte)
 			if raw, err = i.document(ctx, d); err != nil {
 				return fmt.Errorf("manifest: %w", err)
 			}
-			m, err := layout.ParseManifest(raw)
+			m, err := parse[ocispec.Manifest](raw, layout.ParseManifest)
 			if err != nil {
 				return fmt.Errorf("manifest %s: %w", d.Digest, err)
 			}
@@ -159,7 +159,7 @@ func (i *Image) Manifests(ctx context.Context) ([]Manifest, error) {
 		}
 		switch {
 		case layout.IsManifest(d.MediaType):
-			m, err := layout.ParseManifest(raw)
+			m, err := parse[ocispec.Manifest](raw, layout.ParseManifest)
 			if err != nil {
 				return fmt.Errorf("manifest %s: %w", d.Digest, err)
 			}
@@ -173,7 +173,7 @@ func (i *Image) Manifests(ctx context.Context) ([]Manifest, error) {
 			}
 			out = append(out, one)
 		case layout.IsIndex(d.MediaType) && depth < 4:
-			x, err := layout.ParseIndex(raw)
+			x, err := parse[ocispec.Index](raw, layout.ParseIndex)
 			if err != nil {
 				return fmt.Errorf("index %s: %w", d.Digest, err)
 			}
@@ -195,7 +195,7 @@ func (i *Image) config(ctx context.Context, d ocispec.Descriptor) (*ocispec.Imag
 	if err != nil {
 		return nil, err
 	}
-	c, err := layout.ParseConfig(raw)
+	c, err := parse[ocispec.Image](raw, layout.ParseConfig)
 	if err != nil && !layout.IsImageConfig(d.MediaType) {
 		return new(ocispec.Image), nil
 	}
