@@ -8,6 +8,8 @@ import (
 	"fmt"
 
 	"github.com/containerd/errdefs"
+
+	"github.com/hachi-run/hachi/shim/status/statuspb"
 )
 
 // Code is a status code.
@@ -60,13 +62,7 @@ type Error struct {
 	Code    Code
 	Message string
 	// Details are what a server said beyond its message; they only pass through.
-	Details []Detail
-}
-
-// Detail is a message of any type (google.protobuf.Any).
-type Detail struct {
-	TypeURL string
-	Value   []byte
+	Details []*statuspb.Any
 }
 
 // Errorf makes an error with a code.

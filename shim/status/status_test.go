@@ -12,6 +12,7 @@ import (
 	grpc "google.golang.org/grpc/status"
 
 	"github.com/hachi-run/hachi/shim/status"
+	"github.com/hachi-run/hachi/shim/status/statuspb"
 )
 
 // Whatever an error is here, containerd must find it to be the same when only code and message have come over.
@@ -40,7 +41,7 @@ func TestOf(t *testing.T) {
 	if e := status.Of(errors.New("plain")); e.Code != status.Unknown || e.Message != "plain" {
 		t.Errorf("an error of no kind became %d %q", e.Code, e.Message)
 	}
-	came := &status.Error{Code: status.Aborted, Message: "b", Details: []status.Detail{{TypeURL: "x"}}}
+	came := &status.Error{Code: status.Aborted, Message: "b", Details: []*statuspb.Any{{TypeUrl: "x"}}}
 	e := status.Of(fmt.Errorf("a: %w", came))
 	if e.Code != status.Aborted || e.Message != "a: b" || len(e.Details) != 1 {
 		t.Errorf("a wrapped error became %+v", e)

@@ -102,7 +102,7 @@ func (c *Client) Call(ctx context.Context, service, method string, request, repl
 	if err := response.UnmarshalVT(f.body); err != nil {
 		return fmt.Errorf("call %s: malformed answer: %w: %w", method, err, errdefs.ErrInternal)
 	}
-	if err := response.Status.decode(); err != nil {
+	if err := decode(response.Status); err != nil {
 		return err
 	}
 	if err := reply.UnmarshalVT(response.Payload); err != nil {

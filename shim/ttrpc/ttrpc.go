@@ -13,6 +13,7 @@ import (
 	"sync"
 
 	"github.com/hachi-run/hachi/shim/status"
+	"github.com/hachi-run/hachi/shim/status/statuspb"
 )
 
 // Message is a protobuf message, as protoc-gen-go-lite generates it.
@@ -104,26 +105,18 @@ func (l *link) send(stream uint32, k kind, m interface {
 }
 
 // encode makes the status of a reply of an error; nil for nil.
-func encode(err error) *Status {
+func encode(err error) *statuspb.Status {
 	e := status.Of(err)
 	if e == nil {
 		return nil
 	}
-	s := &Status{Code: int32(e.Code), Message: e.Message}
-	for _, d := range e.Details {
-		s.Details = append(s.Details, &Any{TypeUrl: d.TypeURL, Value: d.Value})
-	}
-	return s
+	return &statuspb.Status{Code: int32(e.Code), Message: e.Message, Details: e.Details}
 }
 
 // decode makes an error of a reply's status.
-func (x *Status) decode() error {
-	if x == nil || x.Code == int32(status.OK) {
+func decode(s *statuspb.Status) error {
+	if s.GetCode() == int32(status.OK) {
 		return nil
 	}
-	e := &status.Error{Code: status.Code(x.Code), Message: x.Message}
-	for _, d := range x.Details {
-		e.Details = append(e.Details, status.Detail{TypeURL: d.TypeUrl, Value: d.Value})
-	}
-	return e
+	return &status.Error{Code: status.Code(s.Code), Message: s.Message, Details: s.Details}
 }

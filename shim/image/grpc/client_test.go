@@ -26,6 +26,7 @@ import (
 	"google.golang.org/protobuf/types/known/wrapperspb"
 
 	"github.com/hachi-run/hachi/shim/status"
+	"github.com/hachi-run/hachi/shim/status/statuspb"
 )
 
 // server is Google's gRPC server behind a client of ours.
@@ -243,9 +244,9 @@ func TestErrorsOfContainerd(t *testing.T) {
 		st := googlestatus.Convert(errgrpc.ToGRPC(sent)).Proto()
 		want := &status.Error{Code: status.Code(st.Code), Message: st.Message}
 		for _, d := range st.Details {
-			want.Details = append(want.Details, status.Detail{TypeURL: d.TypeUrl, Value: d.Value})
+			want.Details = append(want.Details, &statuspb.Any{TypeUrl: d.TypeUrl, Value: d.Value})
 		}
-		if diff := cmp.Diff(want, got); diff != "" {
+		if diff := cmp.Diff(want, got, cmp.AllowUnexported(statuspb.Any{})); diff != "" {
 			t.Errorf("%v: %s", sent, diff)
 		}
 	}

@@ -5,8 +5,8 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/hachi-run/hachi/shim/image/grpc/statuspb"
 	"github.com/hachi-run/hachi/shim/status"
+	"github.com/hachi-run/hachi/shim/status/statuspb"
 )
 
 // verdict is the error that the end of a reply tells. h is nil where a reply ended without trailers.
@@ -31,9 +31,7 @@ func (h *header) verdict() error {
 	// Details that cannot be read must not hide the error.
 	var all statuspb.Status
 	if raw, err := base64.RawStdEncoding.DecodeString(strings.TrimRight(h.details, "=")); err == nil && all.UnmarshalVT(raw) == nil {
-		for _, d := range all.Details {
-			e.Details = append(e.Details, status.Detail{TypeURL: d.TypeUrl, Value: d.Value})
-		}
+		e.Details = all.Details
 	}
 	return e
 }
