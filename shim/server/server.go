@@ -37,6 +37,8 @@ const (
 	flushTimeout = 5 * time.Second
 	// drainTimeout bounds the wait for calls that are under way, such as Wait.
 	drainTimeout = 500 * time.Millisecond
+	// replyDelay lets the last answers reach containerd before their connections close.
+	replyDelay = 20 * time.Millisecond
 )
 
 // Options say which pod is served.
@@ -126,7 +128,7 @@ func Run(ctx context.Context, o Options) error {
 	// In order: no containers, no calls, no events left unsent.
 	router.Close()
 	box.Close()
-	s.Drain(drainTimeout)
+	s.Drain(drainTimeout, replyDelay)
 	_ = s.Close() // all that it could not close is closed by now
 	flush, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()

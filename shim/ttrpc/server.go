@@ -52,7 +52,6 @@ type Server struct {
 	listener net.Listener      // guarded by mu
 	conns    map[net.Conn]bool // guarded by mu
 	calls    int               // guarded by mu: requests that were read and whose answers are not written
-	idle     chan struct{}     // guarded by mu; Drain's, closed when calls is zero
 }
 
 // NewServer returns a server without services.
@@ -94,21 +93,22 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	return nil
 }
 
-// Drain waits until all requests that came are answered, or for that long.
-func (s *Server) Drain(patience time.Duration) {
-	s.mu.Lock()
-	if s.calls == 0 {
+// Drain waits until all requests that came are answered, or for patience, and then until the callers have closed their
+// connections, or for linger. containerd's client may lose an answer that comes with the end of its connection.
+func (s *Server) Drain(patience, linger time.Duration) {
+	s.await(patience, func() bool { return s.calls == 0 })
+	s.await(linger, func() bool { return len(s.conns) == 0 })
+}
+
+// await calls done, with s.mu held, until it is true or the time is over.
+func (s *Server) await(limit time.Duration, done func() bool) {
+	for end := time.Now().Add(limit); time.Now().Before(end); time.Sleep(time.Millisecond) {
+		s.mu.Lock()
+		ok := done()
 		s.mu.Unlock()
-		return
-	}
-	idle := make(chan struct{})
-	s.idle = idle
-	s.mu.Unlock()
-	late := time.NewTimer(patience)
-	defer late.Stop()
-	select {
-	case <-idle:
-	case <-late.C:
+		if ok {
+			return
+		}
 	}
 }
 
@@ -184,10 +184,7 @@ func (s *Server) begin() {
 func (s *Server) end() {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.calls--; s.calls == 0 && s.idle != nil {
-		close(s.idle)
-		s.idle = nil
-	}
+	s.calls--
 }
 
 // call serves one request.

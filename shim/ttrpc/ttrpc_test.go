@@ -143,7 +143,7 @@ func TestContainerdsClientIsServed(t *testing.T) {
 	if len(names) != 2 || names[0] != "/"+service+"/State" {
 		t.Errorf("the interceptor has seen %q", names)
 	}
-	s.Drain(time.Minute)
+	s.Drain(time.Minute, 0)
 }
 
 // A caller that gives up, or goes, ends the call's context; a deadline goes along.
@@ -254,7 +254,7 @@ func TestManyCallsOnManyConnections(t *testing.T) {
 		}
 	}
 	all.Wait()
-	s.Drain(time.Minute)
+	s.Drain(time.Minute, 0)
 }
 
 // What is under way when the server drains is answered before it closes.
@@ -273,12 +273,12 @@ func TestDrainWaitsForAnswers(t *testing.T) {
 	}()
 	<-begun
 	begin := time.Now()
-	s.Drain(50 * time.Millisecond)
+	s.Drain(50*time.Millisecond, 0)
 	if took := time.Since(begin); took < 50*time.Millisecond {
 		t.Errorf("drain has waited %v for a call that was under way", took)
 	}
 	close(goOn)
-	s.Drain(time.Minute)
+	s.Drain(time.Minute, 20*time.Millisecond)
 	s.Close()
 	if err := <-answered; err != nil {
 		t.Errorf("the call's answer was lost: %v", err)
