@@ -135,8 +135,17 @@ func test() (code int, err error) {
 	case err != nil:
 		return 0, err
 	}
-	// What is still on the line would be lost with the power.
-	return code, unix.IoctlSetInt(int(tty.Fd()), unix.TCSBRK, 1)
+	return code, drain(tty)
+}
+
+// drain waits until all is out: what is still on the line would be lost with the power.
+func drain(tty *os.File) error {
+	for {
+		// Signals that Go's runtime sends itself interrupt it.
+		if err := unix.IoctlSetInt(int(tty.Fd()), unix.TCSBRK, 1); !errors.Is(err, unix.EINTR) {
+			return err
+		}
+	}
 }
 
 // rawTerminal opens a line on which a newline stays one.
