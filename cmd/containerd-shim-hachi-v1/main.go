@@ -1,7 +1,3 @@
-// Go's runtime reads its cgroup's limits when it starts, to choose a number of processors, which is a tenth of a launcher.
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
-
 // Command containerd-shim-hachi-v1 is what containerd executes for the runtime io.containerd.hachi.v1:
 // a launcher that starts the pod's server, hachi-shim, and cleans up after containers.
 package main

@@ -1,8 +1,3 @@
-// Go's runtime reads its cgroup's limits when it starts and every second, to choose a number of processors; here it is
-// told one.
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
-
 // Command hachi-engine runs one Wasm guest in a jail. The shim starts it; it is not for people.
 //
 //	hachi-engine run       reads its configuration from the control socket, descriptor 3 (see runtime/wire)

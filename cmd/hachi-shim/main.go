@@ -1,8 +1,3 @@
-// Go's runtime reads its cgroup's limits when it starts and every second, to choose a number of processors; here it is
-// told one.
-//go:debug containermaxprocs=0
-//go:debug updatemaxprocs=0
-
 // Command hachi-shim serves one pod to containerd. The launcher containerd-shim-hachi-v1 starts it, inside the
 // pod's namespaces and with the pod's listening socket as descriptor 3; it is not for people.
 //
