@@ -21,14 +21,22 @@ type Client struct {
 	link *link
 	done chan struct{} // closed when the reader has ended
 
-	mu    sync.Mutex              // held while a request is written, too: a server wants rising numbers
-	last  uint32                  // guarded by mu: the number of the last stream
-	waits map[uint32]chan<- frame // guarded by mu; nil once the connection ended
+	sending sync.Mutex // held while a stream gets its number and its request is written: a server wants rising numbers
+	last    uint32     // guarded by sending: the number of the last stream
+
+	mu    sync.Mutex
+	waits map[uint32]chan<- answer // guarded by mu; nil once the connection ended
+}
+
+// answer is the body of a response, or why there is none.
+type answer struct {
+	body []byte
+	err  error
 }
 
 // NewClient takes over a connection. Close closes it.
 func NewClient(conn net.Conn) *Client {
-	c := &Client{link: newLink(conn), done: make(chan struct{}), waits: make(map[uint32]chan<- frame)}
+	c := &Client{link: newLink(conn), done: make(chan struct{}), waits: make(map[uint32]chan<- answer)}
 	go c.receive()
 	return c
 }
@@ -43,31 +51,44 @@ func (c *Client) Close() error {
 	return err
 }
 
-// receive hands replies to the calls that wait for them.
+// receive hands answers to the calls that wait for them.
 func (c *Client) receive() {
 	defer close(c.done)
 	for {
 		f, err := c.link.recv()
-		if errors.Is(err, errTooLarge) {
-			f.kind, err = 0, nil // no reply to read: the caller says so
-		}
-		c.mu.Lock()
-		if err != nil {
-			for _, wait := range c.waits {
-				close(wait)
-			}
-			c.waits = nil
-			c.mu.Unlock()
-			_ = c.link.conn.Close()
+		switch {
+		case errors.Is(err, errTooLarge):
+			c.hand(f.stream, answer{err: fmt.Errorf("answer: %w: %w", err, errdefs.ErrResourceExhausted)})
+		case err != nil:
+			c.end()
 			return
-		}
-		wait := c.waits[f.stream]
-		delete(c.waits, f.stream)
-		c.mu.Unlock()
-		if wait != nil { // else its caller has gone
-			wait <- f
+		case f.kind != kindResponse:
+			c.hand(f.stream, answer{err: fmt.Errorf("the answer is a frame of kind %d: %w", f.kind, errdefs.ErrInternal)})
+		default:
+			c.hand(f.stream, answer{body: f.body})
 		}
 	}
+}
+
+// hand gives a call its answer, unless its caller has gone.
+func (c *Client) hand(stream uint32, a answer) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if wait := c.waits[stream]; wait != nil {
+		delete(c.waits, stream)
+		wait <- a // which has room for one
+	}
+}
+
+// end fails all calls.
+func (c *Client) end() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, wait := range c.waits {
+		wait <- answer{err: errClosed}
+	}
+	c.waits = nil
+	_ = c.link.conn.Close() // Close may have been first
 }
 
 // Call calls a method and fills reply. An error of the server's is a *status.Error; errdefs.ErrUnavailable says that the
@@ -81,25 +102,22 @@ func (c *Client) Call(ctx context.Context, service, method string, request, repl
 	if end, ok := ctx.Deadline(); ok {
 		r.TimeoutNano = max(1, int64(time.Until(end)))
 	}
-	stream, answer, err := c.ask(r)
+	stream, answered, err := c.ask(r)
 	if err != nil {
 		return fmt.Errorf("call %s: %w", method, err)
 	}
-	var f frame
+	var a answer
 	select {
-	case f = <-answer:
+	case a = <-answered:
 	case <-ctx.Done():
 		c.forget(stream)
 		return fmt.Errorf("call %s: %w", method, context.Cause(ctx))
 	}
-	switch {
-	case f.stream == 0:
-		return fmt.Errorf("call %s: %w", method, errClosed)
-	case f.kind != kindResponse:
-		return fmt.Errorf("call %s: the answer is of kind %d, or above %d bytes: %w", method, f.kind, maxMessage, errdefs.ErrInternal)
+	if a.err != nil {
+		return fmt.Errorf("call %s: %w", method, a.err)
 	}
 	var response Response
-	if err := response.UnmarshalVT(f.body); err != nil {
+	if err := response.UnmarshalVT(a.body); err != nil {
 		return fmt.Errorf("call %s: malformed answer: %w: %w", method, err, errdefs.ErrInternal)
 	}
 	if err := decode(response.Status); err != nil {
@@ -111,26 +129,37 @@ func (c *Client) Call(ctx context.Context, service, method string, request, repl
 	return nil
 }
 
-// ask sends a request. The answer comes on the channel, which is closed if none can come any more.
-func (c *Client) ask(r *Request) (uint32, <-chan frame, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.waits == nil {
-		return 0, nil, errClosed
-	}
+// ask sends a request, whose answer then comes on the channel.
+func (c *Client) ask(r *Request) (uint32, <-chan answer, error) {
+	c.sending.Lock()
+	defer c.sending.Unlock()
 	stream := c.last + 1 // odd ones are a client's
 	c.last = stream + 1
-	answer := make(chan frame, 1)
-	c.waits[stream] = answer
+	answered, err := c.expect(stream)
+	if err != nil {
+		return 0, nil, err
+	}
 	if err := c.link.send(stream, kindRequest, r); err != nil {
-		delete(c.waits, stream)
+		c.forget(stream)
 		var refused *status.Error
 		if !errors.As(err, &refused) { // the connection's
 			err = fmt.Errorf("%w: %w", errClosed, err)
 		}
 		return 0, nil, err
 	}
-	return stream, answer, nil
+	return stream, answered, nil
+}
+
+// expect makes room for the answer of a stream.
+func (c *Client) expect(stream uint32) (<-chan answer, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.waits == nil {
+		return nil, errClosed
+	}
+	answered := make(chan answer, 1)
+	c.waits[stream] = answered
+	return answered, nil
 }
 
 func (c *Client) forget(stream uint32) {

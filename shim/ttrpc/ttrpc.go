@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"strings"
 	"sync"
 
 	"github.com/hachi-run/hachi/shim/status"
@@ -110,7 +111,8 @@ func encode(err error) *statuspb.Status {
 	if e == nil {
 		return nil
 	}
-	return &statuspb.Status{Code: int32(e.Code), Message: e.Message, Details: e.Details}
+	// A message that is no UTF-8 would cost the whole answer.
+	return &statuspb.Status{Code: int32(e.Code), Message: strings.ToValidUTF8(e.Message, "\uFFFD"), Details: e.Details}
 }
 
 // decode makes an error of a reply's status.

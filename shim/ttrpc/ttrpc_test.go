@@ -349,6 +349,56 @@ func TestBadFramesAreAnswered(t *testing.T) {
 	}
 }
 
+// What a server must not send fails the call that it is about, and the connection goes on.
+func TestBadAnswers(t *testing.T) {
+	l, err := net.Listen("unix", filepath.Join(testenv.ShortDir(t), "s"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	answers := [][]byte{
+		frame(1, 3, "x"),
+		append([]byte{0, 0x40, 0, 1, 0, 0, 0, 3, 2, 0}, make([]byte, 4<<20+1)...),
+		frame(5, 2, "\xff\xff"),
+		append(frame(99, 2, ""), frame(7, 2, "")...), // one that nobody waits for comes first
+	}
+	var serving sync.WaitGroup
+	defer serving.Wait()
+	serving.Go(func() {
+		conn, err := l.Accept()
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		defer conn.Close()
+		for _, a := range answers {
+			request := make([]byte, 4096)
+			if _, err := conn.Read(request); err != nil {
+				t.Error(err)
+			}
+			if _, err := conn.Write(a); err != nil {
+				t.Error(err)
+			}
+		}
+	})
+	c := ours(t, l.Addr().String())
+	defer c.Close()
+	for i, is := range []func(error) bool{errdefs.IsInternal, errdefs.IsResourceExhausted, errdefs.IsInternal, func(err error) bool { return err == nil }} {
+		if err := c.Call(t.Context(), service, "State", &taskpb.ProcessRequest{Id: "web"}, new(taskpb.StateResponse)); !is(err) {
+			t.Errorf("answer %d: %v", i, err)
+		}
+	}
+}
+
+// protobuf refuses a whole message for one bad character.
+func TestErrorsAreUTF8(t *testing.T) {
+	_, address := serve(t, nil)
+	err := ours(t, address).Call(t.Context(), service, "Kill", &taskpb.KillRequest{Id: "a\xffb"}, new(taskpb.Empty))
+	if !errdefs.IsNotFound(err) || !strings.Contains(err.Error(), "kill a\uFFFDb") {
+		t.Errorf("got %q", err)
+	}
+}
+
 // read reads a response.
 func read(t *testing.T, conn net.Conn) *ttrpc.Response {
 	t.Helper()
