@@ -1,3 +1,3 @@
 package metrics
 
-//go:generate sh -c "go tool -modfile=../../../conformance/tools/protobuf/go.mod goprotoc -I . --plugin=$(go tool -n -modfile=../../../conformance/tools/protobuf/go.mod protoc-gen-go-lite) --go-lite_out=paths=source_relative,features=marshal+size:. shared.proto v1.proto v2.proto"
+//go:generate ../../../conformance/tools/protobuf/lite.sh marshal+size runtime/cgroup/metrics/shared.proto runtime/cgroup/metrics/v1.proto runtime/cgroup/metrics/v2.proto
