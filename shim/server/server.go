@@ -129,7 +129,7 @@ func Run(ctx context.Context, o Options) error {
 	router.Close()
 	box.Close()
 	s.Drain(drainTimeout, replyDelay)
-	_ = s.Close() // all that it could not close is closed by now
+	_ = s.Close() // its errors are of what is closed already
 	flush, cancel := context.WithTimeout(context.Background(), flushTimeout)
 	defer cancel()
 	return errors.Join(err, containers.close(flush), events.Close(flush))

@@ -17,7 +17,8 @@ import (
 const (
 	// redialTime is between two attempts to connect; containerd restarts in less than a second.
 	redialTime = 50 * time.Millisecond
-	// defaultIdleTime is short because a pod asks when its containers start, and then for days not at all.
+	// defaultIdleTime is when a connection without calls gives its goroutine and its buffers back: soon, for a pod asks when
+	// its containers start, and then for days not at all.
 	defaultIdleTime = 10 * time.Second
 )
 
@@ -31,8 +32,8 @@ type Client struct {
 	Path string
 	// Metadata go with every call, by lower-case names.
 	Metadata map[string]string
-	// IdleTime is when a connection without calls gives its goroutine and its buffers back. Default: 10 s.
-	IdleTime time.Duration
+
+	idleTime time.Duration // instead of defaultIdleTime, for tests
 
 	mu      sync.Mutex
 	closed  bool               // guarded by mu
@@ -86,7 +87,7 @@ func (c *Client) dial(ctx context.Context) (*stream, error) {
 
 // add takes a connected socket; c.mu is held.
 func (c *Client) add(socket net.Conn) (*stream, error) {
-	k := newConn(socket, cmp.Or(c.IdleTime, defaultIdleTime))
+	k := newConn(socket, cmp.Or(c.idleTime, defaultIdleTime))
 	if err := k.greet(); err != nil {
 		return nil, err
 	}

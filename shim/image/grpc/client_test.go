@@ -428,7 +428,7 @@ func TestServerThatIsAway(t *testing.T) {
 // Nothing of the client runs when it was idle.
 func TestIdle(t *testing.T) {
 	s := serve(t, echo)
-	s.client.IdleTime = 20 * time.Millisecond
+	s.client.idleTime = 20 * time.Millisecond
 	before := runtime.NumGoroutine()
 	for round, use := range []func() error{
 		s.client.Warm,
@@ -460,7 +460,7 @@ func TestIdleWaitsForCalls(t *testing.T) {
 		time.Sleep(50 * time.Millisecond)
 		return echo(stream)
 	})
-	s.client.IdleTime = time.Millisecond
+	s.client.idleTime = time.Millisecond
 	for range 3 {
 		if _, err := ask(t.Context(), s.client, nil); err != nil {
 			t.Error(err)
