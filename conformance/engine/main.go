@@ -28,7 +28,7 @@ func run() int {
 	n := flag.Int("n", 20, "measurements of each kind")
 	seconds := flag.Float64("seconds", 2, "how long each round of requests lasts")
 	out := flag.String("o", "", `also write the table to this file; "auto" is docs/bench/<date>-engine.txt`)
-	only := flag.String("only", "", "comma-separated parts: load, memory, requests, preemption, quota")
+	only := flag.String("only", "", "comma-separated parts: load, memory, requests, code, preemption, quota")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -62,7 +62,7 @@ func bench(ctx context.Context, n int, round time.Duration, only, out string) (e
 	for _, part := range []struct {
 		name    string
 		measure func(context.Context) ([]row, error)
-	}{{"load", l.load}, {"memory", l.memory}, {"requests", l.requests}, {"preemption", l.preemption}, {"quota", l.quota}} {
+	}{{"load", l.load}, {"memory", l.memory}, {"requests", l.requests}, {"code", l.code}, {"preemption", l.preemption}, {"quota", l.quota}} {
 		if only != "" && !strings.Contains(","+only+",", ","+part.name+",") {
 			continue
 		}

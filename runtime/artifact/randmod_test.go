@@ -28,6 +28,8 @@ type randModule struct {
 	labels  []byte // result type of each enclosing label, 0 for none, 1 for several
 	budget  int
 	self    int // the function being made
+	// goes says that the module passes for Go's: each function has a stack pointer then, a local of its own.
+	goes bool
 }
 
 // The index spaces: function 0 is env.log(i32), global 0 is env.k, an immutable i32.
@@ -57,6 +59,7 @@ func randomModule(seed uint64) []byte {
 	for range g.IntN(5) {
 		g.globals = append(g.globals, g.valType())
 	}
+	g.goes = g.one(3)
 	return g.module()
 }
 
@@ -129,7 +132,8 @@ func (g *randModule) module() []byte {
 		}
 		g.op(0x0b)
 	}
-	out += section(6, vec(len(g.globals), g.take()))
+	g.op(i32, 1, 0x41, 0, 0x0b) // the stack pointer
+	out += section(6, vec(len(g.globals)+1, g.take()))
 	out += g.exports()
 	if g.types[g.funcs[0]].params == nil && g.types[g.funcs[0]].results == nil && g.one(2) {
 		out += section(8, leb(firstFn))
@@ -152,6 +156,9 @@ func (g *randModule) module() []byte {
 	}
 	if g.one(2) {
 		out += section(0, "\x03abcxyz")
+	}
+	if g.goes {
+		out += section(0, "\x0ago:buildidx")
 	}
 	return []byte(out)
 }
@@ -258,12 +265,13 @@ func (g *randModule) body(s sig, passive bool) []byte {
 	g.locals = append([]byte(nil), s.params...)
 	g.b = nil
 	n := g.IntN(5)
-	g.u(n)
+	g.u(n + 1)
 	for range n {
 		t := g.valType()
 		g.op(1, t)
 		g.locals = append(g.locals, t)
 	}
+	g.op(1, i32) // the stack pointer
 	g.labels = []byte{byte(min(len(s.results), 1))}
 	g.budget = 60
 	g.burn()

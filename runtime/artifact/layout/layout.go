@@ -21,7 +21,7 @@ import (
 const (
 	// Version changes with every change to this format, to the rewriter, or to the options the
 	// compiler runs with.
-	Version = 5
+	Version = 6
 	// Wazero is the compiler's version. The artefact package tests that go.mod says the same.
 	Wazero = "v1.12.0"
 	// Align is the largest page size of the architectures served (arm64 kernels use up to 64 KiB).

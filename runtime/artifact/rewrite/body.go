@@ -1,6 +1,9 @@
 package rewrite
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // How a body's checks are placed.
 //
@@ -36,6 +39,8 @@ const (
 	// have the check itself in them.
 	mostLoops     = 10_000
 	mostLoopDepth = 64
+	// mostOften is how many jumps back a loop that dispatches looks for before it takes its table.
+	mostOften = 2
 )
 
 // body is the rewriting of one function's body.
@@ -54,9 +59,6 @@ type body struct {
 	last instr
 }
 
-// none is the number of no local.
-const none = ^uint32(0)
-
 // block is a block of the original; made counts the loops that were added around it and the blocks it is in.
 type block struct {
 	double bool
@@ -74,6 +76,11 @@ func (p *preempter) body(b []byte, function uint32, locals, code []byte) ([]byte
 	if w.survey, err = surveyOf(code); err != nil {
 		return nil, err
 	}
+	a, err := addressesOf(code, w.next, p.goes)
+	if err != nil {
+		return nil, err
+	}
+	w.added = a.most
 	first := len(p.origins)
 	if err = walk(code, func(in *instr) {
 		if in.start == w.checkAt {
@@ -82,8 +89,18 @@ func (p *preempter) body(b []byte, function uint32, locals, code []byte) ([]byte
 		if len(w.back) > 0 && in.start == w.back[0] {
 			w.out, w.back = append(w.out, p.check...), w.back[1:]
 		}
+		if len(w.heads) > 0 && in.start == w.heads[0].start {
+			w.dispatch(&w.loops[w.heads[0].loop])
+			w.heads = w.heads[1:]
+		}
 		w.origin(in)
-		w.instr(in)
+		change, changed := a.edits[in.start]
+		if changed && change.put != nil {
+			w.out = append(w.out, change.put...)
+		} else {
+			w.instr(in)
+		}
+		w.out = append(w.out, change.after...)
 		w.last = *in
 	}); err != nil {
 		return nil, err
@@ -143,6 +160,11 @@ func (w *body) instr(in *instr) {
 		}
 		w.out = append(w.out, opEnd)
 	case opBr, opBrIf:
+		if len(w.forward) > 0 && in.start == w.forward[0].start {
+			w.out = appendU32(append(w.out, opBr), w.depth(w.forward[0].depth))
+			w.forward = w.forward[1:]
+			return
+		}
 		w.out = appendU32(append(w.out, w.code[in.start:in.indexAt]...), w.label(in.index))
 	case opBrTable:
 		w.branchTable(in)
@@ -177,6 +199,27 @@ func (w *body) label(l uint32) uint32 {
 		return l // not valid, which is not for us to say
 	}
 	return l + w.blocks[top].made - w.blocks[top-int(l)].made
+}
+
+// depth is the label of a block that is so deep in others.
+func (w *body) depth(depth int) uint32 { return w.label(uint32(len(w.blocks) - 1 - depth)) }
+
+// dispatch goes to where a loop's head is likeliest to, since a table is slow: to the first place, where functions begin,
+// and to those that are jumped back to.
+func (w *body) dispatch(l *loopSurvey) {
+	values := l.often
+	if !slices.Contains(values, 0) {
+		values = append(values, 0)
+	}
+	for _, n := range values {
+		t := l.table[min(uint64(n), uint64(len(l.table)-1))]
+		if t.start < 0 {
+			continue
+		}
+		w.out = appendU32(append(w.out, opLocalGet), l.selector)
+		w.out = appendSigned(append(w.out, opI32Const), int64(int32(n)))
+		w.out = appendU32(append(w.out, opI32Eq, opBrIf), w.depth(t.depth))
+	}
 }
 
 // branchTable copies a br_table, whose labels the reader has checked the number of.

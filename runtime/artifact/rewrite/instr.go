@@ -13,6 +13,7 @@ var errNesting = fmt.Errorf("%w: blocks nest deeper than %d (split the function)
 
 // Opcodes that the rewriter looks for. Prefixed ones are prefix<<8 | number.
 const (
+	opUnreachable  = 0x00
 	opBlock        = 0x02
 	opLoop         = 0x03
 	opIf           = 0x04
@@ -27,15 +28,20 @@ const (
 	opReturnCall   = 0x12
 	opReturnCallIn = 0x13
 	opTryTable     = 0x1f
+	opDrop         = 0x1a
 	opLocalGet     = 0x20
 	opLocalSet     = 0x21
 	opLocalTee     = 0x22
 	opGlobalGet    = 0x23
 	opGlobalSet    = 0x24
+	opI32Load      = 0x28
+	opI32Load8U    = 0x2d
+	opI32Store     = 0x36
 	opMemorySize   = 0x3f
 	opI32Const     = 0x41
 	opI64Const     = 0x42
 	opI32Eqz       = 0x45
+	opI32Eq        = 0x46
 	opI32GtU       = 0x4b
 	opI32LeU       = 0x4d
 	opI64GtU       = 0x56
@@ -43,6 +49,7 @@ const (
 	opI32Sub       = 0x6b
 	opI64Add       = 0x7c
 	opI64Shl       = 0x86
+	opI32WrapI64   = 0xa7
 	opI64ExtendU   = 0xad
 	opRefFunc      = 0xd2
 	opMisc         = 0xfc

@@ -29,6 +29,8 @@ type preempter struct {
 	params []uint32
 	// bulk is set once a function needs the helpers for large fills and copies.
 	bulk bool
+	// goes says that Go's compiler made the module.
+	goes bool
 	// out is where function bodies are made.
 	out []byte
 	// origins are kept only if track is set: they take 8 bytes for each instruction.
@@ -50,6 +52,7 @@ func (m *Module) Preemptible() (*Module, error) {
 		return nil, fmt.Errorf("%w: no code", errLeave)
 	}
 	p := &preempter{m: m, track: m.Custom(".debug_line") != nil, funcs: shift{m.Imported[kindFunc]}, globals: shift{m.Imported[kindGlobal]}}
+	p.goes = m.Custom("go:buildid") != nil
 	p.rare, p.check = p.epochChecks()
 	var err error
 	if p.params, err = m.functionParams(); err != nil {

@@ -12,7 +12,17 @@ type survey struct {
 	checkAt int
 	// back are the jumps that need a check before them, in order.
 	back []int
+	// forward are the jumps that need not go through the head of their loop, in order.
+	forward []shortcut
+	// heads are those of loops with a table, in order.
+	heads []head
 }
+
+// shortcut is a jump that may go to the end of a block, which is so deep in others, instead of to a loop's head.
+type shortcut struct{ start, depth int }
+
+// head is a loop, and where its selector is taken for its table.
+type head struct{ start, loop int }
 
 // loopSurvey is what is known of one loop.
 type loopSurvey struct {
@@ -23,6 +33,8 @@ type loopSurvey struct {
 	table    []target
 	other    bool
 	back     []int
+	// often are values of the selector that are the likeliest.
+	often []uint32
 }
 
 // target is a block: where it starts, and how deep in others it is.
@@ -33,7 +45,7 @@ type target struct{ start, depth int }
 //	loop block block ... local.get selector, br_table end ... end ... end
 //
 // and all that jumps there is `i32.const n, local.set selector, br`. A jump is back or forward then as the end of block n
-// is, and only those back need checks: a Go function goes through its head for most of its conditions.
+// is. Only those back need checks, and those on need not go through the head.
 func (l *loopSurvey) dispatches() bool { return l.calls && l.table != nil && !l.other }
 
 // surveyor is the state of a survey.
@@ -150,11 +162,13 @@ func (s *surveyor) atHead(in *instr) {
 	if s.head < 0 || in.op == opBlock || in.op == opLocalGet && s.last.op != opLocalGet {
 		return
 	}
-	l := &s.loops[s.head]
+	loop := s.head
+	l := &s.loops[loop]
 	s.head = -1
 	if in.op != opBrTable || s.last.op != opLocalGet {
 		return
 	}
+	s.heads = append(s.heads, head{s.last.start, loop})
 	l.selector = (&reader{b: s.code, pos: s.last.start + 1}).u32()
 	r := &reader{b: s.code, pos: in.start + 1}
 	for n := uint64(r.u32()) + 1; n > 0; n-- {
@@ -182,7 +196,12 @@ func (s *surveyor) jump(label uint32, in *instr) {
 	t := l.table[min(uint64(n), uint64(len(l.table)-1))]
 	if t.depth >= len(s.blocks) || s.blocks[t.depth].start != t.start {
 		l.back = append(l.back, in.start) // its end has been passed
+		if len(l.often) < mostOften && !slices.Contains(l.often, n) {
+			l.often = append(l.often, n)
+		}
+		return
 	}
+	s.forward = append(s.forward, shortcut{in.start, t.depth})
 }
 
 // hasParams says whether a loop, or another block, takes operands: its type is an index then, a number.

@@ -10,6 +10,13 @@ func jump(n, label byte) string {
 	return "\x41" + string(rune(n)) + "\x21\x00\x0c" + string(rune(label))
 }
 
+// at jumps to a label if the selector is n.
+func at(n, label byte) string {
+	return "\x20\x00\x41" + string(rune(n)) + "\x46\x0d" + string(rune(label))
+}
+
+// Jumps on go straight where they lead, and the head looks for the first place and for those that jumps lead back to before
+// it takes its table.
 func TestOnlyJumpsBackAreChecked(t *testing.T) {
 	const (
 		call = "\x10\x00"
@@ -31,12 +38,13 @@ func TestOnlyJumpsBackAreChecked(t *testing.T) {
 		return string(body)
 	}
 	// Behind block 0: forward to block 1's end, on to block 0's, which is back, and to no block, which means the last.
-	behind0 := func(call, check string) string {
-		return call + jump(1, 1) + check2(check, jump(0, 1)) + jump(9, 1) + "\x0b"
+	behind0 := func(call, check string, on byte) string {
+		return call + jump(1, on) + check2(check, jump(0, 1)) + jump(9, on) + "\x0b"
 	}
 	behind1 := func(check string) string { return check2(check, jump(1, 0)) + check2(check, jump(0, 0)) + "\x0b\x0b" }
-	got := of("\x03\x40" + head + "\x0b" + behind0(call, "") + behind1(""))
-	want := aCheck + "\x03\x40" + head + "\x0b" + behind0(now, aCheck) + behind1(aCheck)
+	got := of("\x03\x40" + head + "\x0b" + behind0(call, "", 1) + behind1(""))
+	blocks, table := head[:4], head[4:]
+	want := aCheck + "\x03\x40" + blocks + at(0, 0) + at(1, 1) + table + "\x0b" + behind0(now, aCheck, 0) + behind1(aCheck)
 	if got != want {
 		t.Errorf("\n got %x\nwant %x", got, want)
 	}
