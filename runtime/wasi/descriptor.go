@@ -59,6 +59,8 @@ type descriptor struct {
 	active     time.Time         // of a connection: when the last bytes moved
 	quiet      bool              // of a connection: ended by a drain
 
+	waited bool // a read of it was told to wait for others, and the next one is not
+
 	// How long a blocking call of a socket waits; 0 means for ever.
 	recvTimeout, sendTimeout time.Duration
 }

@@ -45,6 +45,9 @@ func (s *System) fdRead(p []uint64) errno {
 
 // read waits for something to read unless the guest asked not to.
 func (s *System) read(d *descriptor, bufs [][]byte) (n int, e errno) {
+	if s.othersTurn(d) {
+		return 0, eAgain
+	}
 	for {
 		var err error
 		if d.sock != nil {

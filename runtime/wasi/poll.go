@@ -71,6 +71,7 @@ func (s *System) poll(p []uint64, layout subscriptionLayout) errno {
 		if e := s.park(timeoutOf(deadline, now, s.monotonic())); e != success {
 			return e
 		}
+		s.polledAt = s.monotonic()
 		if count := s.collect(events); count > 0 {
 			return s.putU32(result, uint32(count))
 		}
@@ -155,6 +156,21 @@ func (sub *subscription) events() wait.Events {
 		return wait.Read
 	}
 	return wait.Write
+}
+
+// turn is how long a guest may read without polling before its sockets make it.
+const turn = 10 * time.Millisecond
+
+// othersTurn says that a read of a connection that does not wait is to find nothing for once, so that the guest polls and
+// sees who else has come. A goroutine whose client answers at once never waits, and nothing interrupts it: Go has no
+// monitor thread in WebAssembly to do so. Of each connection every other read goes on, and those of a guest that never polls
+// all do.
+func (s *System) othersTurn(d *descriptor) bool {
+	if d.sock == nil || d.flags&flagNonblock == 0 || !d.sock.Stream() || s.polledAt == 0 {
+		return false
+	}
+	d.waited = !d.waited && s.monotonic()-s.polledAt > int64(turn)
+	return d.waited
 }
 
 // collect writes the events there are and counts them.

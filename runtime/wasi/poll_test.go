@@ -200,3 +200,57 @@ func TestManyWaiters(t *testing.T) {
 	}
 	t.Errorf("%d of %d became ready", len(seen), n)
 }
+
+// A connection whose peer is always quicker must not keep the guest from polling for the others: when the guest has read
+// for a while without a poll, a read finds nothing, once.
+func TestReadsLetOthersHaveTheirTurn(t *testing.T) {
+	listener, addr := listen(t)
+	g := newRaw(t, Options{Listeners: []*os.File{listener}}, nil)
+	c := dial(t, addr)
+	defer c.Close()
+	g.poll(fdSubscription(1, eventFdRead, 3))
+	g.ok("sock_accept", 3, uint64(flagNonblock), atResult)
+	fd := uint64(g.u32(atResult))
+	if _, err := c.Write([]byte("abcdefgh")); err != nil {
+		t.Fatal(err)
+	}
+	read := func(want string, wantErrno errno) {
+		t.Helper()
+		if text, e := g.read(fd, 1); text != want || e != wantErrno {
+			t.Errorf("read %q, errno %d, want %q, errno %d", text, e, want, wantErrno)
+		}
+	}
+	g.poll(fdSubscription(1, eventFdRead, uint32(fd)))
+	read("a", success)
+	time.Sleep(2 * turn)
+	read("", eAgain)
+	read("b", success) // a guest that does not poll goes on
+	read("", eAgain)
+	g.poll(fdSubscription(1, eventFdRead, uint32(fd)))
+	read("c", success)
+	read("d", success)
+	time.Sleep(2 * turn)
+	p, n := g.vector(1)
+	g.want(eAgain, "sock_recv", fd, p, n, 0, atResult, atResult+8)
+	g.ok("sock_recv", fd, p, n, 0, atResult, atResult+8)
+}
+
+// A guest that never polls is not made to.
+func TestGuestsWithoutPollsHaveNoTurns(t *testing.T) {
+	listener, addr := listen(t)
+	g := newRaw(t, Options{Listeners: []*os.File{listener}}, nil)
+	c := dial(t, addr)
+	defer c.Close()
+	g.ok("sock_accept", 3, 0, atResult)
+	fd := uint64(g.u32(atResult))
+	g.ok("fd_fdstat_set_flags", fd, uint64(flagNonblock))
+	if _, err := c.Write([]byte("ab")); err != nil {
+		t.Fatal(err)
+	}
+	time.Sleep(2 * turn)
+	for _, want := range []string{"a", "b"} {
+		if text, e := g.read(fd, 1); text != want || e != success {
+			t.Errorf("read %q, errno %d, want %q", text, e, want)
+		}
+	}
+}

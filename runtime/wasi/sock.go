@@ -117,6 +117,9 @@ func (s *System) sockRecv(p []uint64) errno {
 // receive waits for data unless the guest asked not to; with recvWaitall until the buffers of a stream
 // are full.
 func (s *System) receive(d *descriptor, bufs [][]byte, flags uint32) (n int, from unix.Sockaddr, truncated uint16, e errno) {
+	if s.othersTurn(d) {
+		return 0, nil, 0, eAgain
+	}
 	linux := 0
 	if flags&recvPeek != 0 {
 		linux = unix.MSG_PEEK

@@ -77,6 +77,8 @@ type System struct {
 	subs    []subscription
 	list    []byte
 
+	polledAt int64 // guarded by mu: when the guest last polled, nanoseconds of monotonic; 0 if it never did
+
 	ctx         context.Context // done after Interrupt
 	cancel      context.CancelFunc
 	exitCode    atomic.Uint32 // counts once ctx is done
