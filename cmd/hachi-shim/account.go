@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"time"
 
 	"github.com/hachi-run/hachi/bpf/observe"
 	"github.com/hachi-run/hachi/shim/ledger"
@@ -28,6 +29,9 @@ func load(ctx context.Context, stderr io.Writer) int {
 	}
 }
 
+// deathTime is how long a shim may take to die whose connections have ended. The launcher gives all of this a second.
+const deathTime = 500 * time.Millisecond
+
 // collect closes the accounts of containers whose servers were killed, and ends their redirection; an id, which may be
 // empty, is that of one that is being deleted.
 func collect(ctx context.Context, namespace, id string) error {
@@ -42,6 +46,10 @@ func collect(ctx context.Context, namespace, id string) error {
 	if o != nil {
 		defer o.Close()
 	}
-	ended, err := book.Collect(o, func(e ledger.Entry) bool { return e.ID == id && e.ContainerdNamespace == namespace })
+	doomed := func(e ledger.Entry) bool { return e.ID == id && e.ContainerdNamespace == namespace }
+	dying, stop := context.WithTimeout(ctx, deathTime)
+	defer stop()
+	book.Await(dying, doomed) // a shim that lives on closes the account itself
+	ended, err := book.Collect(o, doomed)
 	return errors.Join(err, steer.Collect(ctx, ended))
 }

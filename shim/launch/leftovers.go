@@ -41,17 +41,30 @@ type Exit struct {
 // ProcessStart returns when a process started, in clock ticks since boot: field 22 of /proc/PID/stat
 // (proc(5)). A process that is gone gives ENOENT or ESRCH.
 func ProcessStart(pid int) (uint64, error) {
+	_, start, err := processStat(pid)
+	return start, err
+}
+
+// ProcessEnded tells whether a process that started then has ended, though nobody may have waited for it yet.
+func ProcessEnded(pid int, start uint64) bool {
+	state, now, err := processStat(pid)
+	return err != nil || now != start || state == 'Z' || state == 'X'
+}
+
+// processStat returns fields 3 and 22 of /proc/PID/stat.
+func processStat(pid int) (state byte, start uint64, err error) {
 	stat, err := readFile("/proc/"+strconv.Itoa(pid)+"/stat", 4096)
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	// Field 2, the name, may hold spaces and parentheses; no later field does.
 	fields := bytes.Fields(stat[bytes.LastIndexByte(stat, ')')+1:])
-	const start = 22 - 3
-	if len(fields) <= start {
-		return 0, errors.New("not a stat line")
+	const first, last = 3, 22
+	if len(fields) <= last-first {
+		return 0, 0, errors.New("not a stat line")
 	}
-	return strconv.ParseUint(string(fields[start]), 10, 64)
+	start, err = strconv.ParseUint(string(fields[last-first]), 10, 64)
+	return fields[0][0], start, err
 }
 
 // readLeftovers reads a bundle's Leftovers; a bundle without the file has none.

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -52,6 +53,22 @@ func (l *Ledger) Collect(o *observe.Observer, doomed func(Entry) bool) (ended []
 		errs = append(errs, err)
 	}
 	return ended, errors.Join(append(errs, l.sweep())...)
+}
+
+// Await waits until the shims of the entries that match have ended, or ctx is done. A shim that is killed is gone for
+// containerd, with its connections, a little before it has ended.
+func (l *Ledger) Await(ctx context.Context, match func(Entry) bool) {
+	for {
+		all, _ := l.all() // what is wrong with others is for Collect to say
+		if !slices.ContainsFunc(all, func(e Entry) bool { return match(e) && !e.orphan() }) {
+			return
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
 }
 
 // Due tells whether the last Collect was longer than that ago, or there was none.

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"context"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,6 +101,49 @@ func TestCollect(t *testing.T) {
 				t.Errorf("the record is %+v", exits[0])
 			}
 		})
+	}
+}
+
+// A shim that is just dying is waited for; one that lives on is not, in the end.
+func TestAwait(t *testing.T) {
+	l := open(t)
+	livePID, liveStart := process(t, true)
+	dying := exec.Command("sleep", "0.1")
+	if err := dying.Start(); err != nil {
+		t.Fatal(err)
+	}
+	start, err := launch.ProcessStart(dying.Process.Pid)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for id, who := range map[string]struct {
+		pid   int
+		start uint64
+	}{"lives": {livePID, liveStart}, "dies": {dying.Process.Pid, start}} {
+		e := entry(t, id)
+		e.PID, e.PIDStart = who.pid, who.start
+		if err := l.Enter(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	took := func(id string, most time.Duration) time.Duration {
+		ctx, stop := context.WithTimeout(t.Context(), most)
+		defer stop()
+		began := time.Now()
+		l.Await(ctx, func(e Entry) bool { return e.ID == id })
+		return time.Since(began)
+	}
+	if d := took("dies", time.Minute); d < 50*time.Millisecond || d > 30*time.Second {
+		t.Errorf("waited %v for a shim that takes 100ms to die", d)
+	}
+	if d := took("lives", 50*time.Millisecond); d < 50*time.Millisecond {
+		t.Errorf("waited %v for a shim that lives", d)
+	}
+	if d := took("of nobody", time.Minute); d > 30*time.Second {
+		t.Errorf("waited %v for nobody", d)
+	}
+	if err := dying.Wait(); err != nil { // only now: until here it was dead and not waited for
+		t.Error(err)
 	}
 }
 

@@ -114,10 +114,7 @@ func (e Entry) exists(boot string) bool {
 }
 
 // orphan tells whether the shim that made the entry has ended.
-func (e Entry) orphan() bool {
-	start, err := launch.ProcessStart(e.PID)
-	return err != nil || start != e.PIDStart
-}
+func (e Entry) orphan() bool { return launch.ProcessEnded(e.PID, e.PIDStart) }
 
 func (e Entry) compare(o Entry) int {
 	return cmp.Or(e.Name.compare(o.Name), strings.Compare(e.ID, o.ID), cmp.Compare(e.CgroupID, o.CgroupID))
