@@ -23,8 +23,10 @@ const none = ^uint32(0)
 const (
 	// mostKept is how many locals a function gets at most to keep values in.
 	mostKept = 1 << 10
-	// mostKnown is how many variables and values are remembered beyond a branch; each branch copies them.
+	// mostKnown is how many variables and values are remembered beyond a branch, each of which copies them, and mostIfs
+	// beyond how many branches within each other.
 	mostKnown = 1 << 8
+	mostIfs   = 1 << 5
 	// farthest is how far from a base an access may reach to be looked at.
 	farthest = 1 << 31
 )
@@ -149,10 +151,14 @@ func (a *addresses) forget() {
 
 // fork is for places where control may leave: what comes later may never come. Go's stack is there in any case.
 func (a *addresses) fork() {
+	much := len(a.reaches) > mostKnown
 	for b := range a.reaches {
-		if !a.isPointer(b) {
+		if much || !a.isPointer(b) {
 			a.settle(b)
 		}
+	}
+	if much {
+		a.reaches = map[base]*reach{} // the old one stays large
 	}
 	a.span++
 }
@@ -230,6 +236,9 @@ func (a *addresses) instr(in *instr) {
 	case opIf:
 		a.pop()
 		a.fork()
+		if len(a.ifs) == mostIfs {
+			a.ifs = nil
+		}
 		if len(a.versions)+len(a.wrapped)+len(a.stack) > mostKnown {
 			a.forget()
 		}

@@ -3,6 +3,7 @@ package rewrite
 import (
 	"strings"
 	"testing"
+	"time"
 )
 
 // changed returns what becomes of a function's code. It has locals 0 and 1, of 32 bits, and 2 and 3, of 64, and may have
@@ -129,5 +130,30 @@ func TestMuchToRemember(t *testing.T) {
 	ways := strings.Repeat(get2+wrap+drop+get2+set2, mostKnown) + get2 + wrap + drop + if_ + out + end + get2 + wrap + drop
 	if got := changed(t, false, ways); !strings.HasSuffix(got, ways) { // behind a check, being long
 		t.Error("a branch remembers more than it may")
+	}
+}
+
+// A body made to be slow is looked through in a time that grows with its length.
+func TestBodiesThatWouldBeSlow(t *testing.T) {
+	const (
+		n    = 20_000
+		step = get0 + eight + "\x6a" + tee0 + load // the stack pointer moves, and is used
+		way  = if_ + out + end
+	)
+	for name, code := range map[string]string{
+		"many pointers, many ways out": "\x23\x00\x21\x00" + strings.Repeat(step, n) + strings.Repeat(way, n),
+		"many values, many ways out":   strings.Repeat(get2+wrap+load+get2+set2, n) + strings.Repeat(way, n),
+		"both in turns":                "\x23\x00\x21\x00" + strings.Repeat(step+get2+wrap+load+get2+set2+way, n),
+		"much on the stack":            strings.Repeat(get0, n) + strings.Repeat(way, n) + strings.Repeat(drop, n),
+		"ways out within each other": strings.Repeat(get2+wrap+load+get2+set2, 100) + strings.Repeat(if_, n) +
+			strings.Repeat("\x0f"+end, n),
+	} {
+		t.Run(name, func(t *testing.T) {
+			began := time.Now()
+			changed(t, true, code)
+			if took := time.Since(began); took > 5*time.Second {
+				t.Errorf("took %v", took)
+			}
+		})
 	}
 }
