@@ -159,7 +159,7 @@ func (sub *subscription) events() wait.Events {
 }
 
 // turn is how long a guest may read without polling before its sockets make it.
-const turn = 10 * time.Millisecond
+const turn = 20 * time.Millisecond
 
 // othersTurn says that a read of a connection that does not wait is to find nothing for once, so that the guest polls and
 // sees who else has come. A goroutine whose client answers at once never waits, and nothing interrupts it: Go has no

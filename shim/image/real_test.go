@@ -84,6 +84,28 @@ func stored(t *testing.T, d *daemon.Daemon, s *image.Source) {
 	if list, err := d.Ctr(t.Context(), "-n", d.Mark(), "snapshot", "ls"); err != nil || strings.Contains(list, "hachi-prepare") {
 		t.Errorf("snapshots: %s, %v", list, err)
 	}
+	collected := false
+	err = s.Stored(t.Context(), layout(t, "H").Ref, "overlayfs", func(i *image.Image) error {
+		list, err := d.Ctr(t.Context(), "-n", d.Mark(), "snapshot", "ls")
+		if err != nil {
+			return err
+		}
+		for _, key := range strings.Fields(list) {
+			if strings.HasPrefix(key, "hachi-prepare-") {
+				collected = true
+				if _, err := d.Ctr(t.Context(), "-n", d.Mark(), "snapshot", "rm", key); err != nil {
+					return err
+				}
+			}
+		}
+		if !bytes.Equal(readAll(t, &i.Modules[0]), module) {
+			t.Error("without its view the image has another module")
+		}
+		return nil
+	})
+	if err != nil || !collected {
+		t.Errorf("the view was collected while the image was read: %v, %v", collected, err)
+	}
 	if err := s.Stored(t.Context(), layout(t, "H").Ref, "nosuch", nil); err == nil || !strings.Contains(err.Error(), "nosuch") {
 		t.Errorf("no such snapshotter: got %v", err)
 	}

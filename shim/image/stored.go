@@ -118,9 +118,12 @@ func (s *Source) viewed(ctx context.Context, snapshotter string, layers []string
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), undoTime)
 		defer cancel()
-		err = errors.Join(err, s.ask(ctx, func(ctx context.Context) error {
+		removed := s.ask(ctx, func(ctx context.Context) error {
 			return s.call(ctx, snapshotsRemove, &imagepb.RemoveSnapshotRequest{Snapshotter: snapshotter, Key: key}, func([]byte) error { return nil })
-		}))
+		})
+		if !errdefs.IsNotFound(removed) { // the collector was quicker; the layers are the image's and have stayed
+			err = errors.Join(err, removed)
+		}
 	}()
 	var mounts []specs.Mount
 	for _, m := range reply.Mounts {

@@ -90,7 +90,9 @@ func (p *preempter) body(b []byte, function uint32, locals, code []byte) ([]byte
 			w.out, w.back = append(w.out, p.check...), w.back[1:]
 		}
 		if len(w.heads) > 0 && in.start == w.heads[0].start {
-			w.dispatch(&w.loops[w.heads[0].loop])
+			if l := &w.loops[w.heads[0].loop]; !l.other {
+				w.dispatch(l)
+			}
 			w.heads = w.heads[1:]
 		}
 		w.origin(in)
