@@ -12,6 +12,7 @@ import (
 	"github.com/tetratelabs/wazero"
 	"github.com/tetratelabs/wazero/api"
 
+	"github.com/hachi-run/hachi/runtime/artifact/layout"
 	"github.com/hachi-run/hachi/runtime/memory"
 	"github.com/hachi-run/hachi/runtime/preempt"
 )
@@ -120,6 +121,13 @@ func compare(t *testing.T, wasm []byte) string {
 	art := file(t, nil)
 	if err := Compile(ctx, module, art); err != nil {
 		t.Fatal(err)
+	}
+	st, err := art.Stat()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if h, err := layout.ReadHeader(art, st.Size()); err != nil || h.Flags&layout.Preemptible == 0 {
+		t.Fatalf("the rewritten module could not be compiled: %v", err)
 	}
 	for _, o := range []LoadOptions{
 		{Module: module, Artifact: art, Memory: memory.New(0)},

@@ -72,13 +72,14 @@ type addresses struct {
 	// version numbers all values of variables, span the pieces of code that run as a whole unless something traps.
 	version uint32
 	span    int
-	// next is the first local that is free. inUse counts those in use, most how many ever were.
-	next, inUse, most uint32
+	// next is the first local that is free, and room how many there may be. inUse counts those in use, most how many ever
+	// were.
+	next, room, inUse, most uint32
 }
 
-// addressesOf looks through a body whose first free local is next.
-func addressesOf(code []byte, next uint32, goes bool) (*addresses, error) {
-	a := &addresses{code: code, edits: map[int]edit{}, next: next}
+// addressesOf looks through a body whose first free local is next, and which may have room more.
+func addressesOf(code []byte, next, room uint32, goes bool) (*addresses, error) {
+	a := &addresses{code: code, edits: map[int]edit{}, next: next, room: room}
 	if goes {
 		if err := a.findPointers(); err != nil {
 			return nil, err
@@ -176,7 +177,7 @@ func (a *addresses) keep(k *kept) bool {
 
 // temporary is a local that is free as far as code runs straight on.
 func (a *addresses) temporary() (uint32, bool) {
-	if a.inUse == mostKept {
+	if a.inUse == a.room {
 		return none, false
 	}
 	a.inUse++

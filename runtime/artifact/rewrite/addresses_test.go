@@ -127,6 +127,21 @@ func TestMuchToRemember(t *testing.T) {
 	if got := strings.Count(changed(t, false, many), get2+wrap); got != 2*(mostKept+10)-mostKept {
 		t.Errorf("%d of %d wraps are left, with %d locals to keep values in", got, 2*(mostKept+10), mostKept)
 	}
+	// A function that has as many locals as it may gets no more than its checks need.
+	for _, locals := range []uint32{maxLocals - 10, maxLocals} {
+		body := "\x01" + string(appendU32(nil, locals)) + "\x7e" + strings.Repeat("\x20\x00"+wrap+load+"\x20\x00"+wrap+load+"\x20\x01\x21\x00", 20) + "\x0b"
+		p, err := parsed(t, header+section(1, "\x01\x60\x00\x00")+section(3, "\x01\x00")+section(5, "\x01\x00\x01")+
+			section(10, "\x01"+string(appendU32(nil, uint32(len(body))))+body)).Preemptible()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := &reader{b: p.section(secCode).Body}
+		r.u32()
+		declared, _ := r.body()
+		if _, n := localsOf(declared); r.err != nil || n != max(locals, maxLocals-2) {
+			t.Errorf("%d locals have become %d, %v", locals, n, r.err)
+		}
+	}
 	ways := strings.Repeat(get2+wrap+drop+get2+set2, mostKnown) + get2 + wrap + drop + if_ + out + end + get2 + wrap + drop
 	if got := changed(t, false, ways); !strings.HasSuffix(got, ways) { // behind a check, being long
 		t.Error("a branch remembers more than it may")

@@ -76,7 +76,9 @@ func (p *preempter) body(b []byte, function uint32, locals, code []byte) ([]byte
 	if w.survey, err = surveyOf(code); err != nil {
 		return nil, err
 	}
-	a, err := addressesOf(code, w.next, p.goes)
+	// A check may need two, too.
+	room := max(maxLocals-2, total) - total
+	a, err := addressesOf(code, w.next, min(mostKept, room), p.goes)
 	if err != nil {
 		return nil, err
 	}
