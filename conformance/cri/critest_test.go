@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"flag"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -74,8 +77,14 @@ func TestCRI(t *testing.T) {
 	all := make([]map[string]spec, len(handlers))
 	var running sync.WaitGroup
 	for i, handler := range handlers {
-		dir := testenv.ShortDir(t)
-		running.Go(func() { all[i] = run(t, handler, dir, tools) })
+		dir, again := testenv.ShortDir(t), testenv.ShortDir(t)
+		running.Go(func() {
+			all[i] = run(t, handler, *focus, dir, tools)
+			if names := raced(all[i]); len(names) > 0 {
+				t.Logf("critest with %s: once more %q, which met containerd's race between an exit and a removal", handler, names)
+				maps.Copy(all[i], run(t, handler, strings.Join(names, "|"), again, tools))
+			}
+		})
 	}
 	running.Wait()
 	daemon.RemoveCgroups("k8s.io")
@@ -121,11 +130,33 @@ func (s spec) check(t *testing.T, name, known string) {
 	})
 }
 
-// run runs critest with one handler, in a process in namespaces of its own.
-func run(t *testing.T, handler, dir string, tools []string) map[string]spec {
+// raced returns patterns for the specs that failed because RemoveContainer came just when a container of its own accord had
+// ended: containerd takes its task away before it writes the state down, and then says that what is gone still runs
+// (stopContainer and handleContainerExit, internal/cri/server, 2.4.2). It is the same with any runtime.
+func raced(specs map[string]spec) (patterns []string) {
+	for name, s := range specs {
+		if s.State == "failed" && strings.Contains(s.Failure, "container is still running, to stop first") {
+			patterns = append(patterns, regexp.QuoteMeta(name))
+		}
+	}
+	return patterns
+}
+
+func TestRaced(t *testing.T) {
+	const failure = "rpc error: failed to set removing state for container \"4d\": container is still running, to stop first"
+	got := raced(map[string]spec{
+		"a (b) [c]": {"failed", failure}, "d": {"failed", "another"}, "e": {"passed", ""}, "f": {"skipped", failure},
+	})
+	if want := []string{`a \(b\) \[c\]`}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// run runs the specs of critest that match with one handler, in a process in namespaces of its own.
+func run(t *testing.T, handler, focus, dir string, tools []string) map[string]spec {
 	report := filepath.Join(t.TempDir(), "report.json")
 	cmd := exec.Command("/proc/self/exe")
-	cmd.Env = append(append(os.Environ(), tools...), insideEnv+"=1", "HANDLER="+handler, "DIR="+dir, "REPORT="+report, "FOCUS="+*focus, "ARCH="+runtime.GOARCH)
+	cmd.Env = append(append(os.Environ(), tools...), insideEnv+"=1", "HANDLER="+handler, "DIR="+dir, "REPORT="+report, "FOCUS="+focus, "ARCH="+runtime.GOARCH)
 	var out bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET | syscall.CLONE_NEWNS | syscall.CLONE_NEWIPC}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 
 	"github.com/hachi-run/hachi/internal/testenv"
@@ -13,10 +12,8 @@ import (
 // TestSuiteThroughRun runs every program as a user would, with hachi run: compiled by a worker, loaded from its artefact,
 // in the jail of an engine process.
 func TestSuiteThroughRun(t *testing.T) {
-	if *suite != "" {
-		testenv.Bin(t) // once, and not in the time of a program
-	}
-	forEach(t, func(t *testing.T, p program) (outcome, error) {
+	provide := func(t *testing.T) { testenv.Bin(t) } // once, and not in the time of a program
+	forEach(t, provide, func(t *testing.T, p program) (outcome, error) {
 		args := []string{"run"}
 		for _, e := range p.environ() {
 			args = append(args, "-e", e)
@@ -27,13 +24,6 @@ func TestSuiteThroughRun(t *testing.T) {
 		args = append(append(args, "--timeout", limit.String(), p.file), p.Args...)
 		ctx, cancel := context.WithTimeout(context.Background(), 2*limit)
 		defer cancel()
-		cmd := exec.CommandContext(ctx, filepath.Join(testenv.Bin(t), "hachi"), args...)
-		var stdout, stderr strings.Builder
-		cmd.Stdout, cmd.Stderr = &stdout, &stderr
-		err := cmd.Run()
-		if cmd.ProcessState != nil && cmd.ProcessState.Exited() {
-			err = nil // the code says how it went
-		}
-		return outcome{uint32(cmd.ProcessState.ExitCode()), stdout.String(), stderr.String()}, err
+		return ended(exec.CommandContext(ctx, filepath.Join(testenv.Bin(t), "hachi"), args...))
 	})
 }

@@ -58,13 +58,16 @@ type outcome struct {
 
 // TestSuite runs every program in this process, on runtime/wasi alone.
 func TestSuite(t *testing.T) {
-	cache := wazero.NewCompilationCache()
-	t.Cleanup(func() { _ = cache.Close(context.Background()) })
-	forEach(t, func(t *testing.T, p program) (outcome, error) { return direct(t, cache, p) })
+	var cache wazero.CompilationCache
+	provide := func(t *testing.T) {
+		cache = wazero.NewCompilationCache()
+		t.Cleanup(func() { _ = cache.Close(context.Background()) })
+	}
+	forEach(t, provide, func(t *testing.T, p program) (outcome, error) { return direct(t, cache, p) })
 }
 
-// forEach runs all programs of the suite by one driver.
-func forEach(t *testing.T, drive func(*testing.T, program) (outcome, error)) {
+// forEach runs all programs of the suite by one driver, once what it needs is there.
+func forEach(t *testing.T, provide func(*testing.T), drive func(*testing.T, program) (outcome, error)) {
 	if *suite == "" {
 		t.Skip("wasi-testsuite is not part of this repository: name its directory with -suite DIR (branch prod/testsuite-base)")
 	}
@@ -75,6 +78,7 @@ func forEach(t *testing.T, drive func(*testing.T, program) (outcome, error)) {
 	if len(files) < programs {
 		t.Fatalf("%s has %d preview1 programs, want at least %d (is it the branch prod/testsuite-base?)", *suite, len(files), programs)
 	}
+	provide(t)
 	for _, file := range files {
 		name, _ := filepath.Rel(filepath.Join(*suite, "tests"), file)
 		t.Run(strings.Replace(name, "/testsuite/wasm32-wasip1", "", 1), func(t *testing.T) {
