@@ -15,7 +15,7 @@ package rewrite
 //
 // A comparison that is negated becomes its opposite, since the compiler makes one branch of that.
 
-// none is the number of no local, and of no instruction.
+// none is the number of no local.
 const none = ^uint32(0)
 
 const (
@@ -129,9 +129,21 @@ func (a *addresses) settle(b base) {
 		local = a.wrapped[b].in // two uses have made it kept
 	}
 	e := a.edits[r.uses[0].from]
-	e.after = append(appendU32(append(e.after, opLocalGet), local), opI32Load8U, 0)
-	e.after = append(appendU32(e.after, uint32(r.most-1)), opDrop)
+	e.after = appendReach(e.after, local, r.most)
 	a.edits[r.uses[0].from] = e
+}
+
+// appendReach appends a load that nobody uses, of the last byte before most.
+func appendReach(b []byte, local uint32, most uint64) []byte {
+	b = append(appendU32(append(b, opLocalGet), local), opI32Load8U, 0)
+	return append(appendU32(b, uint32(most-1)), opDrop)
+}
+
+// remove takes instructions out.
+func (a *addresses) remove(starts ...int) {
+	for _, start := range starts {
+		a.edits[start] = edit{put: []byte{}}
+	}
 }
 
 // wrap is a 64 bit value made an address.
@@ -145,7 +157,7 @@ func (a *addresses) wrap(in *instr, o operand) operand {
 		case !again:
 			a.wrapped[o.base] = &kept{in.start, none}
 		case k.in != none || a.keep(k):
-			a.edits[l[0].start] = edit{put: []byte{}}
+			a.remove(l[0].start)
 			a.edits[in.start] = edit{put: appendU32([]byte{opLocalGet}, k.in)}
 		default:
 			return operand{}
@@ -198,26 +210,24 @@ func (a *addresses) access(in *instr, o operand) {
 		return
 	}
 	u.offset = uint32(offset)
-	known := a.reaches[o.base]
-	if known == nil {
+	far := a.reaches[o.base]
+	if far == nil {
 		if o.span != a.span {
 			return
 		}
-		known = &reach{first: end}
-		a.reaches[o.base] = known
+		far = &reach{first: end}
+		a.reaches[o.base] = far
 	}
-	known.most = max(known.most, end)
-	known.uses = append(known.uses, u)
+	far.most = max(far.most, end)
+	far.uses = append(far.uses, u)
 	if o.sum != nil {
-		for _, at := range o.sum {
-			a.edits[at] = edit{put: []byte{}}
-		}
-		a.edits[u.at] = edit{put: u.access(0)}
+		a.remove(o.sum...)
+		a.edits[u.at] = edit{put: u.higher(0)}
 	}
 }
 
-// access is the access with an offset that is higher.
-func (u use) access(more uint32) []byte {
+// higher is the access with an offset that is higher.
+func (u use) higher(more uint32) []byte {
 	return appendU32(appendU32([]byte{u.op}, u.align), u.offset+more)
 }
 
@@ -251,16 +261,16 @@ func (a *addresses) beforeCall(in *instr) {
 	get := appendU32([]byte{opLocalGet}, below)
 	for _, u := range r.uses {
 		a.edits[u.from] = edit{put: get}
-		a.edits[u.at] = edit{put: u.access(slot)}
+		a.edits[u.at] = edit{put: u.higher(slot)}
 	}
 	put := append(appendU32([]byte{opLocalGet}, b.local), opI32Const, slot, opI32Sub)
 	put = appendU32(append(put, opLocalTee), below)
 	if r.most > r.first {
-		put = append(append(put, get...), opI32Load8U, 0)
-		put = append(appendU32(put, uint32(r.most+slot-1)), opDrop)
+		put = appendReach(put, below, r.most+slot)
 	}
 	a.edits[first] = edit{put: put}
-	a.edits[l[2].start], a.edits[l[1].start], a.edits[l[0].start] = edit{put: get}, edit{put: []byte{}}, edit{put: []byte{}}
+	a.edits[l[2].start] = edit{put: get}
+	a.remove(l[1].start, l[0].start)
 	delete(a.reaches, b)
 }
 
@@ -269,6 +279,6 @@ func (a *addresses) negate(in *instr) {
 	a.push(operand{})
 	if op := opposite(a.last[0].op); op != 0 {
 		a.edits[a.last[0].start] = edit{put: []byte{op}}
-		a.edits[in.start] = edit{put: []byte{}}
+		a.remove(in.start)
 	}
 }

@@ -76,7 +76,7 @@ func (p *preempter) body(b []byte, function uint32, locals, code []byte) ([]byte
 	if w.survey, err = surveyOf(code); err != nil {
 		return nil, err
 	}
-	// A check may need two, too.
+	// Two stay free, for left and size.
 	room := max(maxLocals-2, total) - total
 	a, err := addressesOf(code, w.next, min(mostKept, room), p.goes)
 	if err != nil {
@@ -91,15 +91,10 @@ func (p *preempter) body(b []byte, function uint32, locals, code []byte) ([]byte
 		if len(w.back) > 0 && in.start == w.back[0] {
 			w.out, w.back = append(w.out, p.check...), w.back[1:]
 		}
-		if len(w.heads) > 0 && in.start == w.heads[0].start {
-			if l := &w.loops[w.heads[0].loop]; !l.other {
-				w.dispatch(l)
-			}
-			w.heads = w.heads[1:]
-		}
+		w.dispatch(in)
 		w.origin(in)
-		change, changed := a.edits[in.start]
-		if changed && change.put != nil {
+		change := a.edits[in.start]
+		if change.put != nil {
 			w.out = append(w.out, change.put...)
 		} else {
 			w.instr(in)
@@ -208,9 +203,16 @@ func (w *body) label(l uint32) uint32 {
 // depth is the label of a block that is so deep in others.
 func (w *body) depth(depth int) uint32 { return w.label(uint32(len(w.blocks) - 1 - depth)) }
 
-// dispatch goes to where a loop's head is likeliest to, since a table is slow: to the first place, where functions begin,
-// and to those that are jumped back to.
-func (w *body) dispatch(l *loopSurvey) {
+// dispatch comes before the head of a loop takes its table, which is slow: it goes to the first place, where functions
+// begin, and to those that are jumped back to, if the selector says so.
+func (w *body) dispatch(in *instr) {
+	if w.seen == 0 {
+		return
+	}
+	l := &w.loops[w.seen-1] // nothing but blocks is between a loop and its head
+	if l.table == nil || l.other || l.head != in.start {
+		return
+	}
 	values := l.often
 	if !slices.Contains(values, 0) {
 		values = append(values, 0)

@@ -14,15 +14,10 @@ type survey struct {
 	back []int
 	// forward are the jumps that need not go through the head of their loop, in order.
 	forward []shortcut
-	// heads are those of loops with a table, in order.
-	heads []head
 }
 
 // shortcut is a jump that may go to the end of a block, which is so deep in others, instead of to a loop's head.
 type shortcut struct{ start, depth int }
-
-// head is a loop, and where its selector is taken for its table.
-type head struct{ start, loop int }
 
 // loopSurvey is what is known of one loop.
 type loopSurvey struct {
@@ -33,6 +28,8 @@ type loopSurvey struct {
 	table    []target
 	other    bool
 	back     []int
+	// head is the instruction that takes the selector for the table.
+	head int
 	// often are values of the selector that are the likeliest.
 	often []uint32
 }
@@ -162,13 +159,12 @@ func (s *surveyor) atHead(in *instr) {
 	if s.head < 0 || in.op == opBlock || in.op == opLocalGet && s.last.op != opLocalGet {
 		return
 	}
-	loop := s.head
-	l := &s.loops[loop]
+	l := &s.loops[s.head]
 	s.head = -1
 	if in.op != opBrTable || s.last.op != opLocalGet {
 		return
 	}
-	s.heads = append(s.heads, head{s.last.start, loop})
+	l.head = s.last.start
 	l.selector = (&reader{b: s.code, pos: s.last.start + 1}).u32()
 	r := &reader{b: s.code, pos: in.start + 1}
 	for n := uint64(r.u32()) + 1; n > 0; n-- {
