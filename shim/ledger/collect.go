@@ -58,11 +58,9 @@ func (l *Ledger) Collect(o *observe.Observer, doomed func(Entry) bool) (ended []
 // Await waits until the shims of the entries that match have ended, or ctx is done. A shim that is killed is gone for
 // containerd, with its connections, a little before it has ended.
 func (l *Ledger) Await(ctx context.Context, match func(Entry) bool) {
-	for {
-		all, _ := l.all() // what is wrong with others is for Collect to say
-		if !slices.ContainsFunc(all, func(e Entry) bool { return match(e) && !e.orphan() }) {
-			return
-		}
+	all, _ := l.all() // what is wrong with others is for Collect to say
+	shims := slices.DeleteFunc(all, func(e Entry) bool { return !match(e) })
+	for slices.ContainsFunc(shims, func(e Entry) bool { return !e.orphan() }) {
 		select {
 		case <-ctx.Done():
 			return
