@@ -4,6 +4,7 @@ import (
 	"context"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/hachi-run/hachi/internal/testenv"
@@ -12,8 +13,9 @@ import (
 // TestSuiteThroughRun runs every program as a user would, with hachi run: compiled by a worker, loaded from its artefact,
 // in the jail of an engine process.
 func TestSuiteThroughRun(t *testing.T) {
-	provide := func(t *testing.T) { testenv.Bin(t) } // once, and not in the time of a program
-	forEach(t, provide, func(t *testing.T, p program) (outcome, error) {
+	all := files(t)
+	hachi := filepath.Join(testenv.Bin(t), "hachi")
+	forEach(t, all, nil, func(t *testing.T, p program) (outcome, error) {
 		args := []string{"run"}
 		for _, e := range p.environ() {
 			args = append(args, "-e", e)
@@ -24,6 +26,17 @@ func TestSuiteThroughRun(t *testing.T) {
 		args = append(append(args, "--timeout", limit.String(), p.file), p.Args...)
 		ctx, cancel := context.WithTimeout(context.Background(), 2*limit)
 		defer cancel()
-		return ended(exec.CommandContext(ctx, filepath.Join(testenv.Bin(t), "hachi"), args...))
+		return ended(exec.CommandContext(ctx, hachi, args...))
 	})
+}
+
+// ended runs a command to its end, whose code is the program's.
+func ended(cmd *exec.Cmd) (outcome, error) {
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if cmd.ProcessState != nil && cmd.ProcessState.Exited() {
+		err = nil // the code says how it went
+	}
+	return outcome{uint32(cmd.ProcessState.ExitCode()), stdout.String(), stderr.String()}, err
 }

@@ -58,33 +58,43 @@ type outcome struct {
 
 // TestSuite runs every program in this process, on runtime/wasi alone.
 func TestSuite(t *testing.T) {
-	var cache wazero.CompilationCache
-	provide := func(t *testing.T) {
-		cache = wazero.NewCompilationCache()
-		t.Cleanup(func() { _ = cache.Close(context.Background()) })
-	}
-	forEach(t, provide, func(t *testing.T, p program) (outcome, error) { return direct(t, cache, p) })
+	all := files(t)
+	cache := wazero.NewCompilationCache()
+	t.Cleanup(func() { _ = cache.Close(context.Background()) })
+	forEach(t, all, nil, func(t *testing.T, p program) (outcome, error) { return direct(t, cache, p) })
 }
 
-// forEach runs all programs of the suite by one driver, once what it needs is there.
-func forEach(t *testing.T, provide func(*testing.T), drive func(*testing.T, program) (outcome, error)) {
+// files are the suite's programs.
+func files(t *testing.T) []string {
+	t.Helper()
 	if *suite == "" {
 		t.Skip("wasi-testsuite is not part of this repository: name its directory with -suite DIR (branch prod/testsuite-base)")
 	}
-	files, err := filepath.Glob(filepath.Join(*suite, "tests", "*", "testsuite", "wasm32-wasip1", "*.wasm"))
+	list, err := filepath.Glob(filepath.Join(*suite, "tests", "*", "testsuite", "wasm32-wasip1", "*.wasm"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(files) < programs {
-		t.Fatalf("%s has %d preview1 programs, want at least %d (is it the branch prod/testsuite-base?)", *suite, len(files), programs)
+	if len(list) < programs {
+		t.Fatalf("%s has %d preview1 programs, want at least %d (is it the branch prod/testsuite-base?)", *suite, len(list), programs)
 	}
-	provide(t)
+	return list
+}
+
+// forEach runs programs by one driver. known says by their file's name why some must fail with it.
+func forEach(t *testing.T, files []string, known map[string]string, drive func(*testing.T, program) (outcome, error)) {
 	for _, file := range files {
 		name, _ := filepath.Rel(filepath.Join(*suite, "tests"), file)
 		t.Run(strings.Replace(name, "/testsuite/wasm32-wasip1", "", 1), func(t *testing.T) {
 			p := prepare(t, file)
 			o, err := drive(t, p)
-			p.judge(t, o, err)
+			switch why := known[filepath.Base(file)]; {
+			case why == "":
+				p.judge(t, o, err)
+			case err != nil || o.code == p.ExitCode:
+				t.Errorf("exit code %d, %v, but it is listed as known to fail: %s", o.code, err, why)
+			default:
+				t.Logf("exit code %d, as known: %s", o.code, why)
+			}
 		})
 	}
 }
